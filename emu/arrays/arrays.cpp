@@ -1,0 +1,255 @@
+#include "emu/arrays/arrays.hpp"
+
+#include <array>
+#include <cstring>
+#include <string>
+
+#include "emu/arrays/round_float32.hpp"
+#include "emu/core/formats.hpp"
+#include "emu/names.hpp"
+
+namespace halfulp {
+namespace {
+
+u64 load(const std::byte* at, std::size_t bytes) {
+  u64 bits = 0;
+  std::memcpy(&bits, at, bytes);  // little-endian hosts
+  return bits;
+}
+
+void store(std::byte* at, u64 bits, std::size_t bytes) {
+  std::memcpy(at, &bits, bytes);
+}
+
+// One call of `apply`, for one significand integer.
+template <class S>
+struct Job {
+  Operation op;
+  std::span<const Array> operands;
+  const Array& out;
+  Format format;
+  Rounding rounding;
+  RandomStream random;
+  std::uint8_t* flags;
+  int bits;  // leading bits the exact operation delivers
+  bool stochastic;
+  bool out_as_values;  // `out` stores values of a hardware type in another format
+
+  using Pointers = std::array<std::byte*, 4>;  // three operands and out
+
+  Packed<S> compute(const Pointers& at, std::size_t index) const {
+    std::array<Unpacked<S>, 3> x{};
+    for (std::size_t k = 0; k < operands.size(); ++k) {
+      x[k] =
+          unpack<S>(static_cast<S>(load(at[k], size_of(operands[k].element))), operands[k].format);
+    }
+    const RandomBits r = stochastic ? random.at(index) : RandomBits{};
+    return round_pack(exact(op, x[0], x[1], x[2], rounding.mode, bits), format, rounding, r);
+  }
+
+  // Calls visit(pointers, index) for each element in row-major order.
+  template <class Visit>
+  void for_each(Visit visit) const {
+    const std::size_t dims = out.shape.size();
+    const std::size_t total = out.size();
+    std::vector<std::ptrdiff_t> counter(dims, 0);
+    Pointers at{};
+    for (std::size_t k = 0; k < operands.size(); ++k)
+      at[k] = static_cast<std::byte*>(operands[k].data);
+    at[3] = static_cast<std::byte*>(out.data);
+    for (std::size_t index = 0; index < total; ++index) {
+      visit(at, index);
+      for (std::size_t d = dims; d-- > 0;) {
+        const bool wrapped = ++counter[d] == out.shape[d];
+        const std::ptrdiff_t steps = wrapped ? 1 - out.shape[d] : 1;
+        for (std::size_t k = 0; k < operands.size(); ++k) at[k] += steps * operands[k].strides[d];
+        at[3] += steps * out.strides[d];
+        if (!wrapped) break;
+        counter[d] = 0;
+      }
+    }
+  }
+
+  // Nothing may have been written when an error is reported, so errors are looked for in a pass of
+  // their own.
+  void check() const {
+    for_each([&](const Pointers& at, std::size_t index) {
+      const Flags raised = compute(at, index).flags;
+      if ((raised & (flag_nan_lost | flag_overflow)) != 0) {
+        require_reportable(raised, "element " + std::to_string(index), format, rounding);
+      }
+    });
+  }
+
+  void run() const {
+    const std::size_t bytes = size_of(out.element);
+    for_each([&](const Pointers& at, std::size_t index) {
+      const Packed<S> y = compute(at, index);
+      const S code =
+          out_as_values ? round_pack(unpack(y.code, format), out.format, {}).code : y.code;
+      store(at[3], static_cast<u64>(code), bytes);
+      if (flags != nullptr) flags[index] = y.flags & ieee_flags;
+    });
+  }
+};
+
+// Whether the memory can be used as a C array of float.
+bool is_float_array(const Array& x) {
+  return x.is_contiguous() && reinterpret_cast<std::uintptr_t>(x.data) % alignof(float) == 0;
+}
+
+// Whether `b` shares memory with `a` without being the same array.
+bool overlaps(const Array& a, const Array& b) {
+  const auto extent = [](const Array& x) {
+    std::ptrdiff_t low = 0;
+    std::ptrdiff_t high = static_cast<std::ptrdiff_t>(size_of(x.element));
+    for (std::size_t d = 0; d < x.shape.size(); ++d) {
+      const std::ptrdiff_t reach = (x.shape[d] - 1) * x.strides[d];
+      (reach < 0 ? low : high) += reach;
+    }
+    const std::byte* base = static_cast<const std::byte*>(x.data);
+    return std::array<const std::byte*, 2>{base + low, base + high};
+  };
+  const auto [a0, a1] = extent(a);
+  const auto [b0, b1] = extent(b);
+  if (a1 <= b0 || b1 <= a0) return false;
+  return a.data != b.data || a.strides != b.strides || a.element != b.element;
+}
+
+void require_valid(Operation op, std::span<const Array> operands, const Array& out, Format format,
+                   const Rounding& rounding, const RandomStream& random) {
+  if (static_cast<int>(operands.size()) != operand_count(op)) {
+    throw std::invalid_argument("the operation takes " + std::to_string(operand_count(op)) +
+                                " operands, but got " + std::to_string(operands.size()));
+  }
+  if (const auto problem = problem_with(format)) throw std::invalid_argument(*problem);
+  if (const auto problem = problem_with(rounding, format)) throw std::invalid_argument(*problem);
+  if (is_stochastic(rounding.mode) && (random.count < 1 || random.count > 64)) {
+    throw std::invalid_argument("random_bits is " + std::to_string(random.count) +
+                                ", but must be 1 to 64");
+  }
+  if (holds_codes(out.element)) {
+    const auto room = static_cast<int>(size_of(out.element) * 8);
+    if (format.width() > room) {
+      throw std::invalid_argument("codes of " + name_of(format) + " have " +
+                                  std::to_string(format.width()) +
+                                  " bits and do not fit elements of " + std::to_string(room));
+    }
+  } else if (!holds_every_value(out.format, format)) {
+    throw std::invalid_argument("an array of " + name_of(out.format) +
+                                " cannot hold every value of " + name_of(format) +
+                                "; use a wider array type, or encode, which gives codes");
+  }
+  for (const Array& x : operands) {
+    if (x.shape != out.shape)
+      throw std::invalid_argument("operands and result must have the same shape");
+    if (out.size() != 0 && overlaps(x, out)) {
+      throw std::invalid_argument(
+          "an operand overlaps the result without being the same array; copy it first");
+    }
+  }
+}
+
+template <class S>
+void run_job(Operation op, std::span<const Array> operands, const Array& out, Format format,
+             const Rounding& rounding, const RandomStream& random, std::uint8_t* flags) {
+  const Job<S> job{.op = op,
+                   .operands = operands,
+                   .out = out,
+                   .format = format,
+                   .rounding = rounding,
+                   .random = random,
+                   .flags = flags,
+                   .bits = leading_bits(format.precision, rounding.mode, random.count),
+                   .stochastic = is_stochastic(rounding.mode),
+                   .out_as_values = !holds_codes(out.element) && !(out.format == format)};
+  const bool may_fail = rounding.overflow == Overflow::error ||
+                        (!format.has_nan() && rounding.nan_to == NanTo::error);
+  if (may_fail) job.check();
+  job.run();
+}
+
+}  // namespace
+
+void require_reportable(Flags flags, const std::string& what, Format format,
+                        const Rounding& rounding) {
+  if ((flags & flag_nan_lost) != 0) {
+    throw RoundingError(what + " is NaN, which " + name_of(format) +
+                        " cannot hold; choose nan_to 'largest', 'zero' or 'negative-zero'");
+  }
+  if (rounding.overflow == Overflow::error && (flags & flag_overflow) != 0) {
+    throw RoundingError(what + " overflows " + name_of(format) +
+                        "; choose another overflow policy than 'error', such as 'saturate'");
+  }
+}
+
+std::string too_wide(int needed_bits) {
+  return "this operation needs a significand of " + std::to_string(needed_bits) +
+         " bits, and 128 is the limit of this version; use operands and results of fewer bits of "
+         "precision, or fewer random bits";
+}
+
+std::size_t size_of(Element e) {
+  constexpr std::array<std::size_t, 8> bytes = {2, 2, 4, 8, 1, 2, 4, 8};
+  return bytes.at(static_cast<std::size_t>(e));
+}
+
+Format format_of(Element e) {
+  switch (e) {
+    case Element::binary16: return formats::binary16;
+    case Element::bfloat16: return formats::bfloat16;
+    case Element::binary32: return formats::binary32;
+    case Element::binary64: return formats::binary64;
+    default: throw std::logic_error("an array of codes has its own format");
+  }
+}
+
+std::size_t Array::size() const {
+  std::size_t n = 1;
+  for (const std::ptrdiff_t extent : shape) n *= static_cast<std::size_t>(extent);
+  return n;
+}
+
+bool Array::is_contiguous() const {
+  std::ptrdiff_t expected = static_cast<std::ptrdiff_t>(size_of(element));
+  for (std::size_t d = shape.size(); d-- > 0;) {
+    if (shape[d] != 1 && strides[d] != expected) return false;
+    expected *= shape[d];
+  }
+  return true;
+}
+
+bool has_float32_path(Format format, const Rounding& rounding) {
+  return float32_rounder_exists(format, rounding);
+}
+
+void apply(Operation op, std::span<const Array> operands, const Array& out, Format format,
+           const Rounding& rounding, const RandomStream& random, std::uint8_t* flags) {
+  require_valid(op, operands, out, format, rounding, random);
+  if (out.size() == 0) return;
+
+  if (op == Operation::convert && flags == nullptr && operands[0].element == Element::binary32 &&
+      out.element == Element::binary32 && is_float_array(operands[0]) && is_float_array(out) &&
+      has_float32_path(format, rounding)) {
+    round_float32(static_cast<const float*>(operands[0].data), static_cast<float*>(out.data),
+                  out.size(), make_float32_rounder(format, rounding));
+    return;
+  }
+
+  int precision = 0;
+  int width = holds_codes(out.element) ? format.width() : out.format.width();
+  for (const Array& x : operands) {
+    precision = x.format.precision > precision ? x.format.precision : precision;
+    width = x.format.width() > width ? x.format.width() : width;
+  }
+  const int needed = required_bits(op, precision, format, width, rounding.mode, random.count);
+  if (needed <= width_of<u64>) {
+    run_job<u64>(op, operands, out, format, rounding, random, flags);
+  } else if (needed <= width_of<u128>) {
+    run_job<u128>(op, operands, out, format, rounding, random, flags);
+  } else {
+    throw std::invalid_argument(too_wide(needed));
+  }
+}
+
+}  // namespace halfulp

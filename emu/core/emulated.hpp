@@ -1,0 +1,74 @@
+// Arithmetic objects: what an algorithm of kernels/ is written over. Each has
+//   value_type; zero(); add, sub, mul, div (x, y, site); sqrt(x, site); fma(x, y, z, site)
+// `site` numbers the rounding within the computation: it selects the random bits of stochastic
+// modes and is ignored by native arithmetic. Values are exact (unpacked) numbers, so operands of
+// any format mix freely; each result is rounded once to the object's own format.
+#pragma once
+
+#include <cmath>
+
+#include "emu/core/arithmetic.hpp"
+#include "emu/core/philox.hpp"
+
+namespace halfulp {
+
+// Format, mode and policies at run time.
+template <class S>
+struct Emulated {
+  using value_type = Unpacked<S>;
+
+  Format format;
+  Rounding rounding{};
+  RandomStream random{};
+  Flags* raised = nullptr;  // where given, collects the flags of all operations
+
+  constexpr value_type zero() const { return value_type{}; }
+
+  constexpr value_type round(const value_type& exact_result, u64 site) const {
+    const RandomBits bits = is_stochastic(rounding.mode) ? random.at(site) : RandomBits{};
+    const Packed<S> packed = round_pack(exact_result, format, rounding, bits);
+    if (raised != nullptr) *raised |= packed.flags;
+    return unpack(packed.code, format);
+  }
+
+  constexpr value_type add(const value_type& x, const value_type& y, u64 site) const {
+    return round(exact_add(x, y, rounding.mode), site);
+  }
+  constexpr value_type sub(const value_type& x, const value_type& y, u64 site) const {
+    return round(exact_add(x, negate(y), rounding.mode), site);
+  }
+  constexpr value_type mul(const value_type& x, const value_type& y, u64 site) const {
+    return round(exact_mul(x, y), site);
+  }
+  constexpr value_type div(const value_type& x, const value_type& y, u64 site) const {
+    return round(exact_div(x, y, bits_wanted()), site);
+  }
+  constexpr value_type sqrt(const value_type& x, u64 site) const {
+    return round(exact_sqrt(x, bits_wanted()), site);
+  }
+  constexpr value_type fma(const value_type& x, const value_type& y, const value_type& z,
+                           u64 site) const {
+    return round(exact_fma(x, y, z, rounding.mode), site);
+  }
+
+ private:
+  constexpr int bits_wanted() const {
+    return leading_bits(format.precision, rounding.mode, random.count);
+  }
+};
+
+// The host's own float or double. Compiled with -ffp-contract=off; fma is fused.
+template <class T>
+struct Native {
+  using value_type = T;
+
+  T zero() const { return T{0}; }
+  T add(T x, T y, u64) const { return x + y; }
+  T sub(T x, T y, u64) const { return x - y; }
+  T mul(T x, T y, u64) const { return x * y; }
+  T div(T x, T y, u64) const { return x / y; }
+  T sqrt(T x, u64) const { return std::sqrt(x); }
+  T fma(T x, T y, T z, u64) const { return std::fma(x, y, z); }
+};
+
+}  // namespace halfulp
