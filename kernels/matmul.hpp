@@ -1,0 +1,143 @@
+// Matrix product, written once over any arithmetic.
+//
+//   out (M, N) = a (M, K) · b (K, N) [+ c (M, N)], row-major, no aliasing of out with an operand.
+//
+// Two arithmetic objects (emu/core/emulated.hpp) say what is rounded: `product` rounds each a·b,
+// `sum` each addition; the operands are taken at their exact values. They share a value_type.
+//
+// Versions: this one (any arithmetic, the reference); matmul_emulated.hpp (arrays of hardware
+// floats in, run-time formats); matmul_float32.hpp (binary32, fma-sequential, vectorised: equal bit
+// for bit to this one over Native<float>). Bound, unit roundoff u, depth h of the summation: |out −
+// exact| <= ((1+u)^(h+1) − 1) · sum |a||b| plus underflow; h = K for sequential and fma-sequential,
+// ceil(log2 K) + 1 for pairwise, n + ceil(K/n) for blocked(n) (Higham 2002, section 3.1).
+#pragma once
+
+#include <cstddef>
+#include <stdexcept>
+
+#include "emu/core/wide.hpp"
+
+namespace halfulp::kernels {
+
+enum class OrderKind : std::uint8_t {
+  sequential,  // k = 0, 1, …: add(acc, mul(a, b)), from c or +0
+  pairwise,    // a tree over k; c is added to its root
+  blocked,     // sequential from +0 within blocks of n, the block sums added in sequence to c or +0
+  fma_sequential,  // k = 0, 1, …: fma(a, b, acc), from c or +0; `product` is not used
+};
+
+struct Order {
+  OrderKind kind = OrderKind::fma_sequential;
+  std::size_t block = 0;  // n, for blocked
+};
+
+struct MatmulShape {
+  std::size_t m = 0, n = 0, k = 0;
+};
+
+// The number of the rounding at (row, column, k): 2·((row·N + column)·K + k) + {0 product, 1 sum}.
+// The sums that join blocks come after all of these.
+struct MatmulSites {
+  MatmulShape shape;
+  u64 product(std::size_t row, std::size_t column, std::size_t k) const {
+    return 2 * ((static_cast<u64>(row) * shape.n + column) * shape.k + k);
+  }
+  u64 sum(std::size_t row, std::size_t column, std::size_t k) const {
+    return product(row, column, k) + 1;
+  }
+  u64 join(std::size_t row, std::size_t column, std::size_t block, std::size_t blocks) const {
+    return 2 * static_cast<u64>(shape.m) * shape.n * shape.k +
+           (static_cast<u64>(row) * shape.n + column) * blocks + block;
+  }
+};
+
+namespace detail {
+
+// One element of the product: row of a and column of b are reached through `term` and `fma`, which
+// know their place.
+template <class P, class A>
+struct DotProduct {
+  using V = typename A::value_type;
+  const P& product;
+  const A& sum;
+  MatmulSites sites;
+  const V* a;  // row `row`, unit stride
+  const V* b;  // column `column`, stride N
+  std::size_t row, column;
+
+  V term(std::size_t k) const {
+    return product.mul(a[k], b[k * sites.shape.n], sites.product(row, column, k));
+  }
+
+  V sequential(V start, std::size_t from, std::size_t to) const {
+    for (std::size_t k = from; k < to; ++k)
+      start = sum.add(start, term(k), sites.sum(row, column, k));
+    return start;
+  }
+
+  V fma_sequential(V start) const {
+    for (std::size_t k = 0; k < sites.shape.k; ++k) {
+      start = sum.fma(a[k], b[k * sites.shape.n], start, sites.sum(row, column, k));
+    }
+    return start;
+  }
+
+  // The left part of a range is the largest power of two below its length: neighbours are added
+  // first, then neighbouring sums, and so on, an odd one out waiting. The sum that joins at
+  // `middle` is numbered by it.
+  V tree(std::size_t from, std::size_t to) const {
+    if (to - from == 1) return term(from);
+    std::size_t half = 1;
+    while (2 * half < to - from) half *= 2;
+    const std::size_t middle = from + half;
+    const V left = tree(from, middle);
+    return sum.add(left, tree(middle, to), sites.sum(row, column, middle));
+  }
+
+  V pairwise(const V* start) const {
+    const std::size_t k = sites.shape.k;
+    if (k == 0) return start != nullptr ? *start : sum.zero();
+    const V root = tree(0, k);
+    if (start == nullptr && k > 1) return root;
+    return sum.add(start != nullptr ? *start : sum.zero(), root, sites.sum(row, column, 0));
+  }
+
+  V blocked(V start, std::size_t block) const {
+    const std::size_t k = sites.shape.k;
+    const std::size_t blocks = (k + block - 1) / block;
+    for (std::size_t j = 0; j < blocks; ++j) {
+      const std::size_t to = (j + 1) * block < k ? (j + 1) * block : k;
+      const V part = sequential(sum.zero(), j * block, to);
+      start = sum.add(start, part, sites.join(row, column, j, blocks));
+    }
+    return start;
+  }
+};
+
+}  // namespace detail
+
+// c may be null. Throws std::invalid_argument for a block of 0.
+template <class P, class A>
+void matmul(const P& product, const A& sum, Order order, MatmulShape shape,
+            const typename A::value_type* a, const typename A::value_type* b,
+            const typename A::value_type* c, typename A::value_type* out) {
+  if (order.kind == OrderKind::blocked && order.block == 0) {
+    throw std::invalid_argument("blocked summation needs a block length of at least 1");
+  }
+  for (std::size_t row = 0; row < shape.m; ++row) {
+    for (std::size_t column = 0; column < shape.n; ++column) {
+      const detail::DotProduct<P, A> dot{product,    sum, {shape}, a + row * shape.k,
+                                         b + column, row, column};
+      const std::size_t at = row * shape.n + column;
+      const auto start = c != nullptr ? c[at] : sum.zero();
+      switch (order.kind) {
+        case OrderKind::sequential: out[at] = dot.sequential(start, 0, shape.k); break;
+        case OrderKind::pairwise: out[at] = dot.pairwise(c != nullptr ? &c[at] : nullptr); break;
+        case OrderKind::blocked: out[at] = dot.blocked(start, order.block); break;
+        case OrderKind::fma_sequential: out[at] = dot.fma_sequential(start); break;
+      }
+    }
+  }
+}
+
+}  // namespace halfulp::kernels

@@ -1,0 +1,32 @@
+// The matrix product over emulated formats, on arrays of hardware floats.
+#pragma once
+
+#include "emu/core/format.hpp"
+#include "emu/core/philox.hpp"
+#include "emu/core/rounding.hpp"
+#include "kernels/matmul.hpp"
+
+namespace halfulp::kernels {
+
+// What is rounded to what. Operands are taken at their exact values.
+struct MatmulFormats {
+  Format product;      // of each a·b; unused by fma-sequential
+  Format accumulator;  // of each sum
+  Rounding rounding{};
+  RandomStream random{};
+};
+
+// out (m, n) = a (m, k) · b (k, n) [+ c (m, n)], row-major; T is float or double and must hold
+// every value of the accumulator's format. c may be null. Returns the flags raised anywhere. Throws
+// std::invalid_argument if T cannot hold the result or the product is too wide for 128-bit
+// significands, and RoundingError as emu/arrays/arrays.hpp says; out is then unchanged.
+template <class T>
+Flags matmul(const MatmulFormats& formats, Order order, MatmulShape shape, const T* a, const T* b,
+             const T* c, T* out);
+
+// The same with k-sequential FMA into one format, no c: what training with a narrow accumulator
+// uses.
+void matmul_emulated(const float* a, const float* b, float* out, int m, int n, int k,
+                     Format accumulator, const Rounding& rounding, const RandomStream& random);
+
+}  // namespace halfulp::kernels

@@ -1,0 +1,35 @@
+// The arithmetic object of the references: MPFR at a precision far above the format under test.
+// Host only.
+#pragma once
+
+#include <boost/multiprecision/mpfr.hpp>
+
+#include "emu/core/wide.hpp"
+
+namespace halfulp::kernels {
+
+// Construct one per thread: Boost keeps the working precision (decimal digits) in a thread-local
+// default. Of Boost.Multiprecision only mpfr_float is used: cpp_bin_float has wrong additions
+// before Boost 1.75.
+struct Mpfr {
+  using value_type = boost::multiprecision::mpfr_float;
+
+  explicit Mpfr(unsigned digits10) : digits10_(digits10) {
+    value_type::default_precision(digits10);
+  }
+
+  value_type zero() const { return value_type(0, digits10_); }
+  value_type add(const value_type& x, const value_type& y, u64) const { return x + y; }
+  value_type sub(const value_type& x, const value_type& y, u64) const { return x - y; }
+  value_type mul(const value_type& x, const value_type& y, u64) const { return x * y; }
+  value_type div(const value_type& x, const value_type& y, u64) const { return x / y; }
+  value_type sqrt(const value_type& x, u64) const { return boost::multiprecision::sqrt(x); }
+  value_type fma(const value_type& x, const value_type& y, const value_type& z, u64) const {
+    return boost::multiprecision::fma(x, y, z);
+  }
+
+ private:
+  unsigned digits10_;
+};
+
+}  // namespace halfulp::kernels
