@@ -1,0 +1,151 @@
+// The core on the device against the core on the host: every operand pair of 8-bit formats, every
+// operation, every mode and policy; fma over all triples of a 4-bit and samples of the 8-bit
+// formats; wider formats on random operands; stochastic rounding with its random bits drawn on the
+// device. Results are compared as codes and flags, bit for bit.
+//
+// Needs nothing but nvcc. Exit codes: 0 passed, 1 failed, 77 no device (skipped).
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <vector>
+
+#include "emu/core/arithmetic.hpp"
+#include "emu/core/formats.hpp"
+#include "emu/core/philox.hpp"
+
+namespace {
+
+using namespace halfulp;
+
+struct Result {
+  u64 code;
+  u64 flags;
+};
+
+// What one element is, as a function of its index: the same on host and device.
+struct Problem {
+  Operation op;
+  Format format;
+  Rounding rounding;
+  RandomStream random;
+  bool exhaustive;  // operands from the index, else from a hash of it
+};
+
+__host__ __device__ inline u64 mix(u64 x) {  // splitmix64's finaliser
+  x += 0x9E3779B97F4A7C15ull;
+  x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9ull;
+  x = (x ^ (x >> 27)) * 0x94D049BB133111EBull;
+  return x ^ (x >> 31);
+}
+
+__host__ __device__ inline u64 operand(const Problem& p, u64 index, int k) {
+  const int width = p.format.width();
+  if (p.exhaustive) return (index >> (k * width)) & low_mask<u64>(width);
+  // Half of the operands have exponents near the middle, so that sums align and products stay in
+  // range.
+  const u64 bits = mix(index * 3 + static_cast<u64>(k));
+  u64 code = bits & low_mask<u64>(width);
+  if ((bits >> 62) != 0) {
+    const int fraction = p.format.fraction_bits();
+    const u64 field = static_cast<u64>(p.format.bias) - 8 + ((bits >> 50) & 15);
+    code = (code & ~(low_mask<u64>(p.format.exponent_bits) << fraction)) |
+           ((field & low_mask<u64>(p.format.exponent_bits)) << fraction);
+  }
+  return code;
+}
+
+template <class S>
+__host__ __device__ inline Result compute(const Problem& p, u64 index) {
+  const RandomBits random = is_stochastic(p.rounding.mode) ? p.random.at(index) : RandomBits{};
+  const Packed<S> r = operate<S>(p.op, operand(p, index, 0), operand(p, index, 1),
+                                 operand(p, index, 2), p.format, p.rounding, random);
+  return {static_cast<u64>(r.code), r.flags};
+}
+
+template <class S>
+__global__ void kernel(Problem p, u64 n, Result* out) {
+  const u64 index = static_cast<u64>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (index < n) out[index] = compute<S>(p, index);
+}
+
+void check(cudaError_t error, const char* what) {
+  if (error == cudaSuccess) return;
+  std::fprintf(stderr, "%s: %s\n", what, cudaGetErrorString(error));
+  std::exit(1);
+}
+
+struct Totals {
+  u64 cases = 0, mismatches = 0;
+};
+
+template <class S>
+void run(const Problem& p, u64 n, const char* name, Totals& totals) {
+  static Result* device = nullptr;
+  constexpr u64 capacity = u64{1} << 20;
+  if (device == nullptr) check(cudaMalloc(&device, capacity * sizeof(Result)), "cudaMalloc");
+  std::vector<Result> got(n);
+  check(cudaMemset(device, 0xA5, n * sizeof(Result)), "cudaMemset");  // poison
+  kernel<S><<<static_cast<unsigned>((n + 127) / 128), 128>>>(p, n, device);
+  check(cudaGetLastError(), "launch");
+  check(cudaMemcpy(got.data(), device, n * sizeof(Result), cudaMemcpyDeviceToHost), "cudaMemcpy");
+  for (u64 i = 0; i < n; ++i) {
+    const Result want = compute<S>(p, i);
+    ++totals.cases;
+    if ((got[i].code != want.code || got[i].flags != want.flags) && totals.mismatches++ < 10) {
+      std::printf("MISMATCH %s op %d mode %d index %llu: device %llx/%llu host %llx/%llu\n", name,
+                  static_cast<int>(p.op), static_cast<int>(p.rounding.mode),
+                  static_cast<unsigned long long>(i), static_cast<unsigned long long>(got[i].code),
+                  static_cast<unsigned long long>(got[i].flags),
+                  static_cast<unsigned long long>(want.code),
+                  static_cast<unsigned long long>(want.flags));
+    }
+  }
+}
+
+}  // namespace
+
+int main() {
+  int devices = 0;
+  if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) {
+    std::printf("device/core: skipped, no CUDA device here\n");
+    return 77;
+  }
+  cudaDeviceProp properties{};
+  check(cudaGetDeviceProperties(&properties, 0), "cudaGetDeviceProperties");
+  int driver = 0, runtime = 0;
+  check(cudaDriverGetVersion(&driver), "cudaDriverGetVersion");
+  check(cudaRuntimeGetVersion(&runtime), "cudaRuntimeGetVersion");
+
+  Totals totals;
+  for (const NamedFormat& row : named_formats) {
+    const Format f = row.format;
+    const int width = f.width();
+    if (width > 64) continue;
+    for (int o = 0; o < 7; ++o) {
+      for (int m = 0; m < mode_count; ++m) {
+        Problem p{};
+        p.op = static_cast<Operation>(o);
+        p.format = f;
+        p.rounding.mode = static_cast<Mode>(m);
+        p.random = RandomStream{0x123456789ABCDEFull, 7, 3, 11, 8 + (m + o) % 9};
+        const int operands = operand_count(p.op);
+        p.exhaustive = operands * width <= 16;
+        const u64 n = p.exhaustive ? u64{1} << (operands * width) : u64{1} << 15;
+        for (int policy = 0; policy < (p.exhaustive ? overflow_count : 1); ++policy) {
+          p.rounding.overflow = static_cast<Overflow>(policy);
+          const int needed =
+              required_bits(p.op, f.precision, f, width, p.rounding.mode, p.random.count);
+          if (needed <= 64) run<u64>(p, n, row.name, totals);
+          if (needed > 64 || policy == 0) run<u128>(p, n, row.name, totals);
+        }
+      }
+    }
+  }
+  std::printf(
+      "device/core on %s, driver %d, runtime %d, nvcc %d.%d: %llu cases compared, %llu "
+      "mismatches\n",
+      properties.name, driver, runtime, __CUDACC_VER_MAJOR__, __CUDACC_VER_MINOR__,
+      static_cast<unsigned long long>(totals.cases),
+      static_cast<unsigned long long>(totals.mismatches));
+  return totals.mismatches == 0 ? 0 : 1;
+}

@@ -1,0 +1,379 @@
+"""Breaks the core in named ways and shows that the quick check catches each.
+
+Every mutant is one textual change of one header of emu/. For each, a copy of the tree's sources is built into
+halfulp-verify and `--quick --stop-early` is run: a mutant is caught if the check reports a mismatch. An unchanged
+copy runs first and must pass. Exit code 0 if every mutant is caught.
+
+    python tests/mutants/run.py [--only NAME] [--json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One fault: in `file`, the only occurrence of `old` becomes `new`."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+
+
+ROUNDING = "emu/core/rounding.hpp"
+PACK = "emu/core/round_pack.hpp"
+UNPACK = "emu/core/unpacked.hpp"
+ARITHMETIC = "emu/core/arithmetic.hpp"
+FORMAT = "emu/core/format.hpp"
+FLOAT32 = "emu/arrays/round_float32.cpp"
+
+MUTANTS = [
+    Mutant(
+        "ties go to odd",
+        ROUNDING,
+        "(tail.compare_half() == 0 && odd)",
+        "(tail.compare_half() == 0 && !odd)",
+    ),
+    Mutant("sticky bit ignored at ties", ROUNDING, "return sticky ? 1 : 0;", "return 0;"),
+    Mutant(
+        "nearest-away breaks ties to zero",
+        ROUNDING,
+        "case Mode::nearest_away: return tail.compare_half() >= 0;",
+        "case Mode::nearest_away: return tail.compare_half() > 0;",
+    ),
+    Mutant(
+        "up and down swapped for negatives",
+        ROUNDING,
+        "case Mode::up: return !negative;\n    case Mode::down: return negative;\n    case Mode::away",
+        "case Mode::up: return true;\n    case Mode::down: return false;\n    case Mode::away",
+    ),
+    Mutant(
+        "odd mode takes the even neighbour",
+        ROUNDING,
+        "case Mode::odd: return !odd;",
+        "case Mode::odd: return odd;",
+    ),
+    Mutant(
+        "stochastic threshold off by one",
+        ROUNDING,
+        "tail.scaled(r) + random.bits >= one;",
+        "tail.scaled(r) + random.bits > one;",
+    ),
+    Mutant(
+        "stochastic-c does not round its fraction",
+        ROUNDING,
+        "return floor + (up ? 1 : 0) + random.bits >= one;",
+        "return floor + random.bits >= one;",
+    ),
+    Mutant(
+        "stochastic-equal reads the low bit",
+        ROUNDING,
+        "((random.bits >> (r - 1)) & 1) != 0",
+        "(random.bits & 1) != 0",
+    ),
+    Mutant(
+        "subnormals rounded at the normal quantum",
+        PACK,
+        "const int binade = below_normal ? f.emin() : leading;",
+        "const int binade = leading;",
+    ),
+    Mutant(
+        "subnormal rounding up to normal lost",
+        PACK,
+        "if (code > static_cast<S>(f.largest_code()))",
+        "if (below_normal && code == static_cast<S>(f.least_normal_code())) code = 0;\n  if (code > static_cast<S>(f.largest_code()))",
+    ),
+    Mutant(
+        "overflow only beyond the binade",
+        PACK,
+        "if (code > static_cast<S>(f.largest_code()))",
+        "if (code > static_cast<S>(f.all_ones_magnitude()))",
+    ),
+    Mutant(
+        "saturation lets infinite operands through",
+        PACK,
+        "const bool saturate = rounding.overflow == Overflow::saturate;",
+        "const bool saturate = false;",
+    ),
+    Mutant(
+        "sign of a zero result dropped",
+        PACK,
+        "const bool negative = x.negative && (code != 0 || f.has_negative_zero());",
+        "const bool negative = x.negative && code != 0;",
+    ),
+    Mutant(
+        "negative zero in fnuz formats",
+        PACK,
+        "x.negative && f.has_negative_zero(), f), flags};",
+        "x.negative, f), flags};",
+    ),
+    Mutant(
+        "tininess always before rounding",
+        PACK,
+        "rounding.tininess == Tininess::before_rounding || leading != f.emin() - 1",
+        "true",
+    ),
+    Mutant(
+        "inexact flag missing", PACK, "flags |= flag_inexact;\n    const bool odd", "const bool odd"
+    ),
+    Mutant(
+        "tie of the no-subnormal gap goes up",
+        PACK,
+        "code = gap ? static_cast<S>(f.least_normal_code())",
+        "code = gap ? S{1}",
+    ),
+    Mutant(
+        "hidden bit missing in formats without zero",
+        UNPACK,
+        "const int steps = static_cast<int>(field) - (f.zero ? 1 : 0);",
+        "const int steps = static_cast<int>(field) - 1;",
+    ),
+    Mutant(
+        "fnuz NaN read as zero",
+        UNPACK,
+        "if (f.nan == NanEncoding::negzero && negative && magnitude == 0)",
+        "if (f.nan == NanEncoding::negzero && negative && magnitude == 1)",
+    ),
+    Mutant(
+        "alignment loses the sticky bit",
+        ARITHMETIC,
+        "a.sticky = (b.significand & low_mask<S>(shift)) != 0;",
+        "a.sticky = false;",
+    ),
+    Mutant(
+        "borrow forgotten in subtraction",
+        ARITHMETIC,
+        "a.significand -= aligned + (a.sticky ? 1 : 0);",
+        "a.significand -= aligned;",
+    ),
+    Mutant(
+        "exact cancellation gives -0 in up",
+        ARITHMETIC,
+        "make_zero(mode == Mode::down);\n  return a;",
+        "make_zero(mode == Mode::up);\n  return a;",
+    ),
+    Mutant(
+        "remainder of the division dropped",
+        ARITHMETIC,
+        ".sticky = remainder != 0,\n          .exponent = exponent,",
+        ".sticky = false,\n          .exponent = exponent,",
+    ),
+    Mutant(
+        "square root of odd exponents",
+        ARITHMETIC,
+        "int position = length + (top & 1);",
+        "int position = length;",
+    ),
+    Mutant(
+        "fma rounds an infinite product's NaN away",
+        ARITHMETIC,
+        "if (product.kind == Kind::nan) return product;",
+        "if (product.kind == Kind::nan) return c;",
+    ),
+    Mutant(
+        "0/0 is an infinity",
+        ARITHMETIC,
+        "return a.kind == Kind::zero ? Unpacked<S>::make_nan(flag_invalid)\n                                : Unpacked<S>::make_infinity(negative, flag_divide_by_zero);",
+        "return Unpacked<S>::make_infinity(negative, flag_divide_by_zero);",
+    ),
+    Mutant(
+        "E4M3FN's largest value is 480",
+        FORMAT,
+        "- (nan == NanEncoding::last ? 1 : 0) - (inf == InfEncoding::last ? 1 : 0)",
+        "- (inf == InfEncoding::last ? 1 : 0)",
+    ),
+    Mutant(
+        "float32 path: half an ulp too much",
+        FLOAT32,
+        "(1u << (r.drop - 1)) - 1 : 0;",
+        "(1u << (r.drop - 1)) : 0;",
+    ),
+    Mutant(
+        "float32 path: subnormals truncated upwards",
+        FLOAT32,
+        "nearest > magnitude ? nearest - quantum : nearest;",
+        "nearest;",
+    ),
+]
+
+SOURCES = [
+    "tests/verify/main.cpp",
+    "tests/verify/verify.cpp",
+    "tests/verify/small_formats.cpp",
+    "tests/verify/wide_formats.cpp",
+    "tests/verify/float32_path.cpp",
+    "tests/oracle/oracle.cpp",
+    "emu/names.cpp",
+    "emu/arrays/round_float32.cpp",
+]
+FLAGS = ["-std=c++20", "-O1", "-ffp-contract=off", "-w"]
+UNTOUCHED = {
+    "tests/oracle/oracle.cpp",
+    "tests/verify/main.cpp",
+}  # include no header that a mutant changes
+
+
+def apply(mutant: Mutant, tree: Path) -> None:
+    """Makes the change. White space in `old` stands for any white space, so that formatting does not matter."""
+    path = tree / mutant.file
+    pattern = r"\s+".join(re.escape(word) for word in mutant.old.split())
+    text, places = re.subn(pattern, lambda _: mutant.new, path.read_text())
+    if places != 1:
+        raise SystemExit(
+            f"mutant '{mutant.name}' matches {places} places of {mutant.file}; it must match one"
+        )
+    path.write_text(text)
+
+
+def build_and_run(tree: Path, shared: dict[str, Path]) -> tuple[bool, str]:
+    """Whether the check passed, and its last word. Objects in `shared` are reused."""
+    objects = []
+    for source in SOURCES:
+        target = shared.get(source)
+        if target is None:
+            target = tree / (source.replace("/", "_") + ".o")
+            built = subprocess.run(
+                ["g++", *FLAGS, f"-I{tree}", "-c", str(tree / source), "-o", str(target)],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if built.returncode != 0:
+                raise SystemExit(f"a mutant does not compile:\n{built.stderr}")
+        objects.append(str(target))
+    program = tree / "verify"
+    subprocess.run(["g++", *objects, "-lmpfr", "-lgmp", "-o", str(program)], check=True)
+    ran = subprocess.run(
+        [str(program), "--quick", "--stop-early", "--jobs", "1"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    lines = [line for line in ran.stderr.splitlines() if line.startswith("MISMATCH")]
+    if ran.returncode not in (0, 1):
+        return False, f"the check ended with exit code {ran.returncode}"
+    return ran.returncode == 0, lines[0] if lines else ran.stdout.strip().splitlines()[-1]
+
+
+def copy_tree(to: Path) -> Path:
+    for part in ("emu", "tests/oracle", "tests/verify"):
+        shutil.copytree(ROOT / part, to / part)
+    return to
+
+
+def try_mutant(
+    mutant: Mutant | None, base: Path, shared: dict[str, Path]
+) -> tuple[bool, str, float]:
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory(dir=base) as folder:
+        tree = copy_tree(Path(folder) / "tree")
+        if mutant is not None:
+            apply(mutant, tree)
+        passed, word = build_and_run(tree, shared)
+    return not passed, word, time.monotonic() - start
+
+
+def write_tally(page: Path, results: list[dict[str, object]]) -> None:
+    """Replaces what stands between the markers of the page by a table of the mutants."""
+    begin, end = "<!-- begin mutants -->\n", "<!-- end mutants -->"
+    text = page.read_text()
+    head, rest = text.split(begin)
+    caught = sum(bool(r["caught"]) for r in results)
+    lines = [
+        f"\n**{caught} of {len(results)} mutants caught.**\n",
+        "| mutant | caught | first mismatch in |",
+        "|---|---|---|",
+    ]
+    for r in results:
+        unit = str(r["by"]).removeprefix("MISMATCH ").split(": ")[0] if r["caught"] else ""
+        lines.append(f"| {r['name']} | {'yes' if r['caught'] else '**no**'} | {unit} |")
+    page.write_text(head + begin + "\n".join(lines) + "\n\n" + end + rest.split(end)[1])
+
+
+def check_patterns() -> None:
+    """Every mutant must match exactly one place, before any time is spent."""
+    with tempfile.TemporaryDirectory() as folder:
+        for i, mutant in enumerate(MUTANTS):
+            apply(mutant, copy_tree(Path(folder) / str(i)))
+
+
+def main() -> int:
+    check_patterns()
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", default="", help="mutants whose name contains this")
+    parser.add_argument("--jobs", type=int, default=2, help="mutants tried at once (default 2)")
+    parser.add_argument("--json", action="store_true", help="print the results as JSON")
+    parser.add_argument("--tally", help="Markdown page whose marked section receives the table")
+    args = parser.parse_args()
+    chosen = [m for m in MUTANTS if args.only in m.name]
+    if not chosen:
+        parser.error(f"no mutant's name contains '{args.only}'")
+
+    with tempfile.TemporaryDirectory(prefix="halfulp-mutants-") as folder:
+        base = Path(folder)
+        clean = copy_tree(base / "clean")
+        shared: dict[str, Path] = {}
+        for source in sorted(UNTOUCHED):
+            target = base / (source.replace("/", "_") + ".o")
+            subprocess.run(
+                ["g++", *FLAGS, f"-I{clean}", "-c", str(clean / source), "-o", str(target)],
+                check=True,
+            )
+            shared[source] = target
+        caught, word, seconds = try_mutant(None, base, shared)
+        if caught:
+            print(f"the unchanged core does not pass: {word}")
+            return 1
+        if not args.json:
+            print(f"unchanged core passes ({seconds:.0f} s): {word}", flush=True)
+        results = []
+        start = time.monotonic()
+        with ThreadPoolExecutor(args.jobs) as pool:
+            outcomes = pool.map(lambda m: (m, try_mutant(m, base, shared)), chosen)
+            for done, (mutant, (caught, word, seconds)) in enumerate(outcomes, 1):
+                results.append(
+                    {
+                        "name": mutant.name,
+                        "caught": caught,
+                        "by": word,
+                        "seconds": round(seconds, 1),
+                    }
+                )
+                if not args.json:
+                    left = (time.monotonic() - start) / done * (len(chosen) - done)
+                    state = "caught" if caught else "MISSED"
+                    print(
+                        f"{state}  {mutant.name}  (about {left:.0f} s left)\n        {word[:150]}",
+                        flush=True,
+                    )
+    if args.tally:
+        write_tally(Path(args.tally), results)
+    missed = [r["name"] for r in results if not r["caught"]]
+    if args.json:
+        print(json.dumps(results, indent=1))
+    else:
+        print(
+            f"{len(results) - len(missed)} of {len(results)} mutants caught"
+            + (f"; missed: {missed}" if missed else "")
+        )
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,238 @@
+#include <catch2/catch_test_macros.hpp>
+#include <catch2/matchers/catch_matchers_exception.hpp>
+#include <catch2/matchers/catch_matchers_string.hpp>
+
+#include <bit>
+#include <cfenv>
+#include <cmath>
+#include <cstring>
+#include <random>
+
+#if defined(__x86_64__)
+  #include <immintrin.h>
+#endif
+
+#include "emu/arrays/arrays.hpp"
+#include "emu/arrays/round_float32.hpp"
+#include "emu/core/formats.hpp"
+#include "emu/names.hpp"
+
+using namespace halfulp;
+using Catch::Matchers::ContainsSubstring;
+using Catch::Matchers::MessageMatches;
+
+namespace {
+
+Array values(std::vector<float>& x) {
+  return {
+      x.data(), Element::binary32, formats::binary32, {static_cast<std::ptrdiff_t>(x.size())}, {4}};
+}
+
+std::vector<float> hard_inputs(std::size_t n, unsigned seed) {
+  std::mt19937 g(seed);
+  std::vector<float> x;
+  for (std::size_t i = 0; i < n; ++i) {
+    std::uint32_t u = static_cast<std::uint32_t>(g());
+    if (i % 2 != 0) u = (u & 0x807fffffu) | static_cast<std::uint32_t>((100 + g() % 60) << 23);
+    if (i % 5 == 0) u &= 0xfff80000u;
+    x.push_back(std::bit_cast<float>(u));
+  }
+  return x;
+}
+
+std::uint32_t by_core(float x, Format f, const Rounding& r) {
+  const u64 code = convert<u64>(std::bit_cast<std::uint32_t>(x), formats::binary32, f, r).code;
+  return static_cast<std::uint32_t>(convert<u64>(code, f, formats::binary32, {}).code);
+}
+
+}  // namespace
+
+TEST_CASE("the float32 path equals the core under any state of the control word") {
+  const std::vector<float> x = hard_inputs(20000, 1);
+  std::vector<float> y(x.size());
+  const auto check = [&](const char* state) {
+    for (const char* name :
+         {"float8_e4m3fn", "bfloat16", "float8_e5m2fnuz", "fp_e8p4b127_s_ieee_ieee"}) {
+      const Format f = parse_format(name);
+      for (const Mode m : {Mode::nearest_even, Mode::toward_zero}) {
+        round_float32(x.data(), y.data(), x.size(), make_float32_rounder(f, {.mode = m}));
+        std::size_t wrong = 0;
+        for (std::size_t i = 0; i < x.size(); ++i) {
+          wrong += std::bit_cast<std::uint32_t>(y[i]) != by_core(x[i], f, {.mode = m}) ? 1 : 0;
+        }
+        INFO(state << " " << name);
+        CHECK(wrong == 0);
+      }
+    }
+  };
+  check("default");
+#if defined(__x86_64__)
+  const unsigned saved = _mm_getcsr();
+  for (const unsigned state : {0x9fc0u, 0x1f80u | 0x2000u, 0x1f80u | 0x4000u,
+                               0x1f80u | 0x6000u}) {  // FTZ + DAZ; down; up; zero
+    _mm_setcsr(state);
+    check("changed control word");
+    const unsigned after = _mm_getcsr();
+    _mm_setcsr(saved);
+    CHECK((after & 0xffc0u) == (state & 0xffc0u));
+  }
+#endif
+}
+
+TEST_CASE(
+    "float32 arrays of any format that they hold: the same bits as the core, fast path or not") {
+  std::mt19937 g(31);
+  const std::vector<float> x = hard_inputs(3000, 3);
+  std::vector<float> y(x.size());
+  int fast = 0, slow = 0;
+  while (fast < 300 || slow < 50) {
+    const Format f{.exponent_bits = 1 + static_cast<int>(g() % 8),
+                   .precision = 1 + static_cast<int>(g() % 24),
+                   .bias = static_cast<int>(g() % 300) - 150,
+                   .nan = static_cast<NanEncoding>(g() % 4),
+                   .inf = static_cast<InfEncoding>(g() % 3),
+                   .subnormals = g() % 3 != 0};
+    const Rounding r{.mode = g() % 2 == 0 ? Mode::nearest_even : Mode::toward_zero,
+                     .overflow = static_cast<Overflow>(g() % 5),
+                     .nan_to = static_cast<NanTo>(1 + g() % 3)};
+    if (problem_with(f) || problem_with(r, f) || !holds_every_value(formats::binary32, f)) continue;
+    (has_float32_path(f, r) ? fast : slow) += 1;
+    std::vector<float> input = x;
+    // Inputs about the format's own range.
+    for (std::size_t i = 0; i < input.size(); i += 2) {
+      input[i] = std::ldexp(
+          1 + static_cast<float>(g() % 65536) / 65536,
+          f.emin() - 3 + static_cast<int>(g() % static_cast<unsigned>(f.emax() - f.emin() + 6)));
+    }
+    const Array in = values(input), out = values(y);
+    apply(Operation::convert, {&in, 1}, out, f, r);
+    std::size_t wrong = 0;
+    for (std::size_t i = 0; i < input.size(); ++i)
+      wrong += std::bit_cast<std::uint32_t>(y[i]) != by_core(input[i], f, r) ? 1 : 0;
+    INFO(canonical_name(f) << " " << name_of(r.mode) << " " << name_of(r.overflow));
+    REQUIRE(wrong == 0);
+  }
+}
+
+TEST_CASE("in place, unaligned, strided, reversed, broadcast, empty: the same bits") {
+  const Format f = formats::float8_e4m3fn;
+  const std::vector<float> original = hard_inputs(1000, 2);
+  std::vector<float> want(original.size());
+  std::vector<float> x = original;
+  {
+    const Array in = values(x), out = values(want);
+    apply(Operation::convert, {&in, 1}, out, f, {});
+  }
+  for (std::size_t i = 0; i < x.size(); ++i)
+    REQUIRE(std::bit_cast<std::uint32_t>(want[i]) == by_core(x[i], f, {}));
+  const auto same = [&](const auto& get) {
+    for (std::size_t i = 0; i < original.size(); ++i) {
+      if (std::bit_cast<std::uint32_t>(static_cast<float>(get(i))) !=
+          std::bit_cast<std::uint32_t>(want[i]))
+        return false;
+    }
+    return true;
+  };
+
+  const Array in_place = values(x);
+  apply(Operation::convert, {&in_place, 1}, in_place, f, {});
+  CHECK(same([&](std::size_t i) { return x[i]; }));
+
+  std::vector<std::byte> bytes(4 * original.size() + 1);
+  std::memcpy(bytes.data() + 1, original.data(), 4 * original.size());
+  const Array unaligned{bytes.data() + 1, Element::binary32, formats::binary32, {1000}, {4}};
+  apply(Operation::convert, {&unaligned, 1}, unaligned, f, {});
+  CHECK(same([&](std::size_t i) {
+    float v;
+    std::memcpy(&v, bytes.data() + 1 + 4 * i, 4);
+    return v;
+  }));
+
+  std::vector<float> spread(3000, -7.0f);
+  for (std::size_t i = 0; i < 1000; ++i) spread[3 * (999 - i)] = original[i];
+  const Array reversed{&spread[2997], Element::binary32, formats::binary32, {20, 50}, {-600, -12}};
+  std::vector<float> dense(1000);
+  const Array out{dense.data(), Element::binary32, formats::binary32, {20, 50}, {200, 4}};
+  apply(Operation::convert, {&reversed, 1}, out, f, {});
+  CHECK(same([&](std::size_t i) { return dense[i]; }));
+  CHECK(spread[1] == -7.0f);
+
+  float two = 2.0f;
+  x = original;
+  const Array scalar{&two, Element::binary32, formats::binary32, {1000}, {0}};
+  const Array operands[] = {values(x), scalar};
+  apply(Operation::mul, operands, values(dense), formats::binary32, {});
+  for (std::size_t i = 0; i < 1000; ++i)
+    REQUIRE((std::isnan(original[i]) || dense[i] == original[i] * 2));
+
+  std::vector<float> none;
+  const Array empty{nullptr, Element::binary32, formats::binary32, {0, 3}, {12, 4}};
+  CHECK_NOTHROW(apply(Operation::convert, {&empty, 1}, empty, f, {}));
+}
+
+TEST_CASE("codes in, codes out, flags out; random bits follow the row-major index") {
+  std::vector<float> x = {1.05f, 1.05f, 1.05f, 1.05f, 500.0f, -0.0f};
+  std::vector<std::uint8_t> codes(6), flags(6, 0xff);
+  const Array in{x.data(), Element::binary32, formats::binary32, {2, 3}, {12, 4}};
+  const Array out{codes.data(), Element::code8, formats::float8_e4m3fn, {2, 3}, {3, 1}};
+  const RandomStream random{.seed = 42, .step = 1, .tensor = 2, .offset = 5, .count = 16};
+  const Rounding r{.mode = Mode::stochastic, .overflow = Overflow::saturate};
+  apply(Operation::convert, {&in, 1}, out, formats::float8_e4m3fn, r, random, flags.data());
+  for (std::size_t i = 0; i < 6; ++i) {
+    const auto want = convert<u64>(std::bit_cast<std::uint32_t>(x[i]), formats::binary32,
+                                   formats::float8_e4m3fn, r, random.at(i));
+    CHECK(codes[i] == want.code);
+    CHECK(flags[i] == want.flags);
+  }
+  CHECK(codes[4] == 0x7e);
+  CHECK(flags[4] == (flag_overflow | flag_inexact));
+  CHECK(codes[5] == 0x80);
+}
+
+TEST_CASE("errors come before anything is written, and say what to do") {
+  std::vector<float> x = {1.0f, 2.0f, 1e9f, NAN};
+  const std::vector<float> before = x;
+  const Array a = values(x);
+  CHECK_THROWS_MATCHES(
+      apply(Operation::convert, {&a, 1}, a, formats::float8_e4m3fn, {.overflow = Overflow::error}),
+      RoundingError, MessageMatches(ContainsSubstring("element 2 overflows float8_e4m3fn")));
+  CHECK_THROWS_MATCHES(
+      apply(Operation::convert, {&a, 1}, a, formats::float4_e2m1fn, {}), RoundingError,
+      MessageMatches(ContainsSubstring("element 3 is NaN") && ContainsSubstring("nan_to")));
+  CHECK(std::memcmp(x.data(), before.data(), 16) == 0);
+  CHECK_THROWS_MATCHES(
+      apply(Operation::convert, {&a, 1}, a, formats::binary64, {}), std::invalid_argument,
+      MessageMatches(ContainsSubstring("cannot hold every value") && ContainsSubstring("encode")));
+  const Array shifted{x.data() + 1, Element::binary32, formats::binary32, {3}, {4}};
+  const Array head{x.data(), Element::binary32, formats::binary32, {3}, {4}};
+  CHECK_THROWS_MATCHES(apply(Operation::convert, {&head, 1}, shifted, formats::bfloat16, {}),
+                       std::invalid_argument, MessageMatches(ContainsSubstring("overlaps")));
+}
+
+TEST_CASE("which array types hold which formats") {
+  CHECK(holds_every_value(formats::binary32, formats::binary16));
+  CHECK(holds_every_value(formats::binary32, formats::bfloat16));
+  CHECK(holds_every_value(formats::binary32, formats::float8_e8m0fnu));
+  CHECK_FALSE(holds_every_value(formats::binary16, formats::bfloat16));
+  CHECK_FALSE(holds_every_value(formats::bfloat16, formats::binary16));
+  CHECK(holds_every_value(formats::bfloat16, formats::float8_e4m3fn));
+  CHECK(holds_every_value(formats::binary16, formats::float8_e5m2));
+  CHECK_FALSE(holds_every_value(formats::float8_e4m3fn, formats::float8_e4m3));
+  CHECK_FALSE(holds_every_value(formats::binary32, parse_format("fp_e9p4b255_s_ieee_ieee")));
+  // Exhaustively, by conversion: holds exactly if every value converts without inexact, overflow or
+  // invalid.
+  for (const auto& wide : named_formats) {
+    for (const auto& narrow : named_formats) {
+      if (narrow.format.width() > 8 || wide.format.width() > 16) continue;
+      bool all = true;
+      for (u64 code = 0; code < u64{1} << narrow.format.width(); ++code) {
+        const auto x = unpack<u64>(code, narrow.format);
+        const auto y = round_pack(x, wide.format, {.mode = Mode::toward_zero});
+        const auto back = unpack<u64>(y.code, wide.format);
+        all = all && y.flags == 0 && back.kind == x.kind && back.negative == x.negative;
+      }
+      INFO(wide.name << " holds " << narrow.name);
+      CHECK(holds_every_value(wide.format, narrow.format) == all);
+    }
+  }
+}

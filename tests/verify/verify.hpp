@@ -1,0 +1,73 @@
+// halfulp-verify: the core against the oracle, in units that can be sharded, resumed and tallied.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "emu/core/arithmetic.hpp"
+#include "emu/core/formats.hpp"
+#include "emu/names.hpp"
+#include "tests/oracle/oracle.hpp"
+
+namespace verify {
+
+enum class Level { quick, full };
+
+struct Tally {
+  std::uint64_t cases = 0;
+  std::uint64_t mismatches = 0;
+  std::vector<std::string> examples;  // the first few mismatches, each with what reproduces it
+};
+
+struct Unit {
+  std::string id;         // names the unit in the state file
+  std::string format;     // row of the table
+  std::string operation;  // column of the table
+  std::function<Tally()> run;
+};
+
+std::vector<Unit> small_format_units(Level level);  // exhaustive
+std::vector<Unit> stochastic_units(Level level);    // every value of the random bits
+std::vector<Unit> wide_format_units(Level level);   // boundaries x weighted random
+std::vector<Unit> float32_units(Level level);       // the float32 array path against the core
+
+inline constexpr int deterministic_modes = 8;
+
+// A format as both sides know it.
+struct Subject {
+  explicit Subject(halfulp::Format f)
+      : emulated(f), expected(halfulp::canonical_name(f)), name(halfulp::name_of(f)) {}
+  halfulp::Format emulated;
+  oracle::Format expected;
+  std::string name;
+};
+
+std::vector<Subject> formats_of_at_most(int width);
+
+// Every valid combination of deterministic mode, policies and tininess for a format.
+std::vector<halfulp::Rounding> all_roundings(halfulp::Format f);
+oracle::Choice choice_of(const halfulp::Rounding& rounding, halfulp::RandomBits random = {});
+
+// One application of an operation: operand codes and their formats.
+struct Application {
+  halfulp::Operation op;
+  const Subject* operand_formats[3] = {};
+  halfulp::u128 operands[3] = {};
+  const Subject* result = nullptr;
+};
+
+// What the oracle makes of the operands, before modes and policies.
+void situate(const Application& a, oracle::Situation& s);
+
+// Computes with significand integer S, compares code and flags, and records the outcome.
+template <class S>
+void compare(const Application& a, const oracle::Situation& s, const halfulp::Rounding& rounding,
+             halfulp::RandomBits random, Tally& tally);
+
+// Whether S is wide enough for the application under the rounding.
+bool fits(const Application& a, halfulp::Mode mode, int random_count, int bits);
+
+}  // namespace verify
