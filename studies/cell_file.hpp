@@ -1,0 +1,45 @@
+// The HDF5 file of a cell (docs/cells.md).
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <string>
+
+#include "studies/hdf5_file.hpp"
+#include "studies/part_file.hpp"
+#include "studies/train.hpp"
+
+namespace halfulp::studies {
+
+// Where a result comes from.
+struct Provenance {
+  std::string version, git_sha, compiler, flags;
+  std::string started;  // UTC, ISO 8601
+  std::string data_sha256;
+};
+
+class CellFile {
+ public:
+  // Throws FileError and Hdf5Error, as all of it does.
+  CellFile(const std::filesystem::path& part, bool replace, const CellSpec& spec);
+
+  // What is new in the metrics, to disk.
+  void append(const Metrics& metrics);
+
+  // The rest; then the file gets its final name.
+  void complete(const TrainingResult& result, const Provenance& provenance, double wall_seconds);
+
+  const std::filesystem::path& path() const { return names_.complete(); }
+
+ private:
+  void write_counts(const TrainingResult& result);
+  void write_checkpoint(const Mlp<float>& master);
+
+  CellSpec spec_;
+  PartFile names_;
+  Hdf5File file_;
+  std::size_t steps_written_ = 0;
+  std::size_t evaluations_written_ = 0;
+};
+
+}  // namespace halfulp::studies

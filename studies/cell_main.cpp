@@ -1,0 +1,209 @@
+// halfulp-cell: trains one cell and writes its file (docs/cells.md).
+// Exit codes: 0 completed or diverged (both are results), 2 bad arguments or specification, 3 input
+// or output failed.
+
+#include <chrono>
+#include <cmath>
+#include <ctime>
+#include <iostream>
+#include <iterator>
+#include <optional>
+#include <string>
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include "studies/cell_file.hpp"
+#include "studies/read_file.hpp"
+#include "studies/sha256.hpp"
+
+#ifndef HALFULP_VERSION
+  #define HALFULP_VERSION "unknown"
+#endif
+#ifndef HALFULP_GIT_SHA
+  #define HALFULP_GIT_SHA "unknown"
+#endif
+#ifndef HALFULP_COMPILER_FLAGS
+  #define HALFULP_COMPILER_FLAGS "unknown"
+#endif
+
+namespace {
+
+using namespace halfulp::studies;
+using nlohmann::json;
+
+constexpr int exit_usage = 2;
+constexpr int exit_files = 3;
+
+struct Options {
+  std::string spec;
+  std::optional<std::string> out;
+  std::optional<std::filesystem::path> data;
+  bool json_line = false;
+  bool progress = false;
+  bool canonical = false;
+  bool force = false;
+};
+
+int complain(int code, const std::string& sentence) {
+  std::cerr << "halfulp-cell: " << sentence << '\n';
+  return code;
+}
+
+std::string compiler() {
+#if defined(__clang__)
+  return "clang " __clang_version__;
+#elif defined(__GNUC__)
+  return "gcc " __VERSION__;
+#else
+  return "unknown";
+#endif
+}
+
+std::string utc_now() {
+  const std::time_t now = std::time(nullptr);
+  std::tm parts{};
+  gmtime_r(&now, &parts);
+  char text[32];
+  return {text, std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts)};
+}
+
+std::string read_spec(const std::string& name) {
+  if (name == "-") return {std::istreambuf_iterator<char>(std::cin), {}};
+  return read_file<FileError>("the specification", name);
+}
+
+// JSON has no NaN and no infinity.
+json number(double value) {
+  return std::isfinite(value) ? json(value) : json(nullptr);
+}
+
+int write_canonical() {
+  std::string line;
+  for (int n = 1; std::getline(std::cin, line); ++n) {
+    try {
+      std::cout << canonical(parse_spec(line)) << std::endl;
+    } catch (const SpecError& error) {
+      std::cerr << "line " << n << ": " << error.what() << '\n';
+      return exit_usage;
+    }
+  }
+  return 0;
+}
+
+void report_progress(const Metrics& m, int steps) {
+  json line = {{"step", m.train_loss.size()}, {"steps", steps}};
+  if (m.eval_step.empty()) {
+    line["eval_loss"] = number(m.initial_eval_loss);
+  } else {
+    line["train_loss"] = number(m.train_loss.back());
+    line["eval_loss"] = number(m.eval_loss.back());
+    line["eval_accuracy"] = m.eval_accuracy.back();
+  }
+  std::cerr << line.dump() + "\n" << std::flush;
+}
+
+json summary(const CellSpec& spec, const TrainingResult& result, double wall_seconds) {
+  const Metrics& m = result.metrics;
+  json rounding = json::object();
+  for (const Role role : roles) {
+    const RoundingCount& count = result.rounding[static_cast<std::size_t>(role)];
+    rounding[std::string(name_of(role))] = {{"calls", count.calls}, {"elements", count.elements}};
+  }
+  return {{"name", sha256(canonical(spec))},
+          {"label", spec.precision.label},
+          {"outcome", result.diverged() ? "diverged" : "completed"},
+          {"diverged_step", result.diverged_step},
+          {"steps", m.train_loss.size()},
+          {"train_loss", number(m.train_loss.back())},
+          {"initial_eval_loss", number(m.initial_eval_loss)},
+          {"eval_loss", number(m.eval_loss.back())},
+          {"eval_accuracy", m.eval_accuracy.back()},
+          {"rounding", rounding},
+          {"weights_sha256", weights_sha256(result.master)},
+          {"wall_seconds", wall_seconds}};
+}
+
+void run_cell(const Options& options) {
+  const CellSpec spec = parse_spec(read_spec(options.spec));
+  Provenance provenance{HALFULP_VERSION,        HALFULP_GIT_SHA, compiler(),
+                        HALFULP_COMPILER_FLAGS, utc_now(),       ""};
+  const auto start = std::chrono::steady_clock::now();
+  const auto elapsed = [&] {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  };
+  const Dataset data = load_digits(find_digits(options.data), spec.data.held_out);
+  provenance.data_sha256 = data.sha256;
+
+  std::optional<CellFile> file;
+  if (options.out) file.emplace(*options.out, options.force, spec);
+  const TrainingResult result = train(spec, data, [&](const Metrics& metrics) {
+    if (file) file->append(metrics);
+    if (options.progress) report_progress(metrics, spec.training.steps);
+  });
+  const double wall_seconds = elapsed();
+  if (file) file->complete(result, provenance, wall_seconds);
+  if (options.json_line) {
+    json line = summary(spec, result, wall_seconds);
+    if (file) line["file"] = file->path().string();
+    std::cout << line.dump() << std::endl;
+  }
+}
+
+// The exit code if the program is done already, else −1.
+int parse_arguments(int argc, char** argv, Options& options) {
+  CLI::App app{
+      "Trains one network under one precision policy and writes one HDF5 file (docs/cells.md)."};
+  app.set_version_flag("--version", std::string("halfulp-cell ") + HALFULP_VERSION);
+  app.add_option("--spec", options.spec, "specification, TOML or JSON; - for standard input")
+      ->type_name("FILE");
+  app.add_option("--out", options.out, "the file to write; loses .part when complete")
+      ->type_name("NAME.h5.part");
+  app.add_option("--data", options.data,
+                 "folder that holds digits/digits.csv (default: $HALFULP_DATA, or as installed)")
+      ->type_name("DIR");
+  app.add_flag("--json", options.json_line, "one line of JSON with the result on standard output");
+  app.add_flag("--progress", options.progress,
+               "a line of JSON on standard error at each evaluation");
+  app.add_flag("--canonical", options.canonical,
+               "only read specifications from standard input, one JSON object a line, and write "
+               "them canonically");
+  app.add_flag("--force", options.force, "run a cell again whose complete file exists");
+  app.footer(
+      "Exit codes: 0 completed or diverged, 2 bad arguments or specification, 3 input or output "
+      "failed.");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::CallForHelp& help) {
+    return app.exit(help);
+  } catch (const CLI::CallForVersion& version) {
+    return app.exit(version);
+  } catch (const CLI::ParseError& error) {
+    return complain(exit_usage, std::string(error.what()) + "; --help lists the arguments");
+  }
+  if (options.canonical) return -1;
+  if (options.spec.empty())
+    return complain(exit_usage, "--spec is missing; --help lists the arguments");
+  if (!options.out && !options.json_line) {
+    return complain(exit_usage,
+                    "the result has nowhere to go; give --out NAME.h5.part, --json or both");
+  }
+  return -1;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    Options options;
+    if (const int code = parse_arguments(argc, argv, options); code >= 0) return code;
+    if (options.canonical) return write_canonical();
+    run_cell(options);
+    return 0;
+  } catch (const SpecError& error) {
+    return complain(exit_usage, error.what());
+  } catch (const std::exception& error) {
+    // FileError, DataError, Hdf5Error, and what the system may throw.
+    return complain(exit_files, error.what());
+  }
+}

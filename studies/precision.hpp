@@ -1,0 +1,73 @@
+// The precision policy of a cell: what each tensor is rounded to, and in what its products are
+// summed.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "emu/core/philox.hpp"
+#include "studies/spec.hpp"
+#include "studies/tensor.hpp"
+
+namespace halfulp::studies {
+
+// How often a role was rounded: tensors (for accumulation: products) and elements (multiply-adds).
+struct RoundingCount {
+  std::int64_t calls = 0;
+  std::int64_t elements = 0;
+};
+
+// The largest k with amax·2^k <= the largest value of f, amax the largest magnitude in x, limited
+// so that every value of the scaled format is a binary32 value. 0 if x holds a NaN, an infinity, or
+// nothing but zeros.
+int power_of_two_exponent(const Tensor<float>& x, Format f);
+
+// f with its values divided by 2^k.
+constexpr Format scaled(Format f, int k) {
+  f.bias += k;
+  return f;
+}
+
+// The least code of f whose value is x, sign included; x must be a value of f, or NaN.
+std::uint32_t code_of(float x, Format f);
+
+// Quantises the tensors of a network and multiplies them (the Precision that mlp.hpp asks for).
+//
+// Each role is rounded by one of three ways, with the same bits: not at all, where the policy is
+// binary32 itself; by the array path of emu; by the scalar core, element by element (path =
+// "general", or a mode that the array path lacks).
+class RolePrecision {
+ public:
+  using value_type = float;
+
+  // `rounding_seed` is that of the stream of stochastic rounding. `flip_rounding`: the result of
+  // the rounding with this number, over all roles but accumulation and counted from 0, has the last
+  // bit of its code flipped; −1: none.
+  RolePrecision(PrecisionSpec spec, u64 rounding_seed, std::int64_t flip_rounding);
+
+  // Tensors are numbered from 0 within a step, whether they are rounded or not, products among
+  // them.
+  void begin_step(std::uint32_t step);
+
+  Tensor<float> quantise(Role role, Tensor<float> x);
+  Tensor<float> matmul(const Tensor<float>& a, const Tensor<float>& b);
+
+  const RoundingCount& count(Role role) const { return counts_[static_cast<std::size_t>(role)]; }
+
+ private:
+  bool is_identity(Role role) const;
+  RandomStream next_stream(const RoleSpec& role);
+  void count_rounding(Role role, std::int64_t elements);
+  void flip_if_due(Tensor<float>& x, Format f, std::int64_t first) const;
+
+  PrecisionSpec spec_;
+  u64 seed_;
+  std::int64_t flip_;
+  std::uint32_t step_ = 0;
+  std::uint32_t tensor_ = 0;
+  std::int64_t rounded_ = 0;  // elements so far, accumulation left out
+  std::array<RoundingCount, roles.size()> counts_{};
+};
+
+}  // namespace halfulp::studies

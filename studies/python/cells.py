@@ -1,0 +1,159 @@
+"""Cells as results: reading the HDF5 files that halfulp-cell writes (docs/cells.md)."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .errors import CorruptCellError
+from .spec import PlannedCell, cell_id, describe
+
+COMPLETED, DIVERGED = "completed", "diverged"
+FINISHED = (COMPLETED, DIVERGED)
+MISSING, FAILED, CORRUPT = "missing", "failed", "corrupt"
+SERIES = ("train_loss", "gradient_norm", "learning_rate", "eval_step", "eval_loss", "eval_accuracy")
+ROLES = ("weights", "activations", "gradients", "master", "accumulation")
+
+
+@dataclass(frozen=True)
+class CellFile:
+    """What a finished cell's file holds, the checkpoint excepted."""
+
+    attributes: dict[str, Any]
+    metrics: dict[str, np.ndarray]  # SERIES: one per step or evaluation; initial_eval_loss: 0-d
+    rounding: dict[str, dict[str, int]]  # role -> {"calls", "elements"}
+
+
+def read_cell(path: Path) -> CellFile:
+    """Reads and checks a finished cell's file.
+
+    Raises CorruptCellError with one sentence if it is not HDF5, is not complete, or holds another
+    specification than its name says.
+    """
+    import h5py
+
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            attributes = {name: _plain(value) for name, value in file.attrs.items()}
+            if attributes.get("status") != "complete":
+                raise CorruptCellError(f"{path} is not a complete cell: no status = complete")
+            if cell_id(_plain(file["spec"][()])) != path.name.split(".")[0]:
+                raise CorruptCellError(f"{path} holds another specification than its name says")
+            if attributes.get("outcome") not in FINISHED:
+                raise CorruptCellError(f"{path} has the outcome {attributes.get('outcome')!r}")
+            metrics = {name: file["metrics"][name][()] for name in SERIES}
+            metrics["initial_eval_loss"] = np.asarray(file["metrics/initial_eval_loss"][()])
+            rounding = {
+                role: {name: int(counts[name][()]) for name in ("calls", "elements")}
+                for role, counts in file["metrics/rounding"].items()
+            }
+    except CorruptCellError:
+        raise
+    except FileNotFoundError:
+        raise
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CorruptCellError(f"{path} is not the file of a cell: {_first(error)}") from None
+    return CellFile(attributes, metrics, rounding)
+
+
+def read_checkpoint(path: Path) -> dict[str, np.ndarray]:
+    """The last master weights by name: float32, or the codes of a narrow format."""
+    import h5py
+
+    with h5py.File(path, "r", locking=False) as file:
+        return {name: dataset[()] for name, dataset in file["checkpoint"].items()}
+
+
+def _plain(value: Any) -> Any:
+    """Python's own str, int or float for an HDF5 scalar."""
+    if isinstance(value, np.ndarray) and value.size == 1:
+        value = value.reshape(())[()]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _first(error: BaseException) -> str:
+    return str(error).strip("'\"").splitlines()[0] if str(error) else type(error).__name__
+
+
+@dataclass
+class Cell:
+    """One cell of a sweep. Its file is read when first asked for."""
+
+    id: str  # SHA-256 of the canonical specification
+    parameters: dict[str, Any]  # dotted path -> value, as in the sweep's axes
+    specification: Mapping[str, Any] = field(repr=False)
+    path: Path = field(repr=False)
+    control: str | None = None
+    failure: str | None = None  # why it failed at the last attempt, if it did
+    problem: str | None = field(default=None, init=False)  # why the file is corrupt, if it is
+
+    @classmethod
+    def of(cls, plan: PlannedCell, path: Path, failure: str | None) -> "Cell":
+        return cls(
+            plan.id, plan.parameters, json.loads(plan.canonical), path, plan.control, failure
+        )
+
+    @cached_property
+    def file(self) -> CellFile | None:
+        """The content of the file; None if there is none or it is corrupt."""
+        try:
+            return read_cell(self.path)
+        except FileNotFoundError:
+            return None
+        except CorruptCellError as error:
+            self.problem = str(error)
+            return None
+
+    @property
+    def outcome(self) -> str:
+        """completed, diverged, missing, failed or corrupt."""
+        if self.file is not None:
+            return str(self.file.attributes["outcome"])
+        if self.problem is not None:
+            return CORRUPT
+        return MISSING if self.failure is None else FAILED
+
+    @property
+    def finished(self) -> bool:
+        return self.outcome in FINISHED
+
+    @property
+    def metrics(self) -> dict[str, np.ndarray]:
+        """Metrics by name (SERIES and initial_eval_loss); empty if the cell is not finished."""
+        return {} if self.file is None else self.file.metrics
+
+    @property
+    def rounding(self) -> dict[str, dict[str, int]]:
+        """Role -> {"calls", "elements"}: what was rounded; empty if the cell is not finished."""
+        return {} if self.file is None else self.file.rounding
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """The file's root attributes; empty if the cell is not finished."""
+        return {} if self.file is None else self.file.attributes
+
+    @property
+    def policy(self) -> str:
+        return str(self.specification["precision"]["label"])
+
+    @property
+    def learning_rate(self) -> float:
+        return float(self.specification["optimizer"]["learning_rate"])
+
+    @property
+    def seed(self) -> int:
+        return int(self.specification["training"]["seed"])
+
+    def checkpoint(self) -> dict[str, np.ndarray]:
+        """The last master weights by tensor (float32, or codes); empty if not finished."""
+        return {} if self.file is None else read_checkpoint(self.path)
+
+    def describe(self) -> str:
+        """The parameters on one line."""
+        return describe(self.parameters, self.control)

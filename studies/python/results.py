@@ -1,0 +1,143 @@
+"""A sweep as results: its cells, table, figures and report, read from its folder."""
+
+import time
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import controls as _controls
+from . import table as _table
+from .cells import COMPLETED, DIVERGED, FAILED, Cell
+from .errors import SweepError
+from .folder import Folder
+from .predict import Prediction
+from .program import find_program
+from .spec import PlannedCell, SweepSpec, expand, read_sweep
+from .statistics import Run, Summary, run_of, setting_of, summarise
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Sweep:
+    """A sweep and what is finished of it. Files are read when first asked for."""
+
+    def __init__(self, spec: SweepSpec, folder: Folder, plan: Sequence[PlannedCell]) -> None:
+        self.spec = spec
+        self.folder = folder
+        self.prediction: Prediction | None = None  # of a dry run
+        self.cells = [Cell.of(p, folder.cell(p.id), folder.failure(p.id)) for p in plan]
+
+    @property
+    def grid(self) -> list[Cell]:
+        """The cells of the axes, without the controls."""
+        return [cell for cell in self.cells if cell.control is None]
+
+    @property
+    def failed(self) -> list[Cell]:
+        """The cells that failed at the last attempt; each has `.failure`."""
+        return [cell for cell in self.cells if cell.outcome == FAILED]
+
+    def counts(self) -> dict[str, int]:
+        """How many cells are completed, diverged, failed, corrupt, missing."""
+        found = dict.fromkeys((COMPLETED, DIVERGED, FAILED, "corrupt", "missing"), 0)
+        for cell in self.cells:
+            found[cell.outcome] += 1
+        return found
+
+    @cached_property
+    def runs(self) -> list[Run]:
+        """One record per finished cell of the grid: what the statistics are made from."""
+        return [run_of(cell, self.spec.baseline) for cell in self.grid if cell.finished]
+
+    @cached_property
+    def settings(self) -> list[tuple[str, str]]:
+        """(setting, its baseline) in the order of the axes: the rows of the table."""
+        pairs = {
+            setting_of(c.parameters): setting_of(c.parameters, self.spec.baseline)
+            for c in self.grid
+        }
+        return list(pairs.items())
+
+    @cached_property
+    def summaries(self) -> list[Summary]:
+        """One row per setting; see statistics.py."""
+        return summarise(self.runs, self.settings)
+
+    def check_controls(self) -> list[_controls.Check]:
+        """The outcome of every control; see controls.py."""
+        return _controls.check_controls(self)
+
+    def table(self) -> _table.Table:
+        """The main table: `print` it, or take `.rows`, `.to_csv()`, `.to_latex()`, `.to_json()`."""
+        finished = sum(cell.finished for cell in self.cells)
+        return _table.Table(
+            title=self.spec.name,
+            rows=[_table.row_of(summary) for summary in self.summaries],
+            notes=_table.notes(self.summaries, finished, len(self.cells)),
+            checks=self.check_controls(),
+        )
+
+    def plot(self, path: str | Path | None = None) -> "Figure":
+        """Loss curves and learning-rate sensitivity side by side; `path`: also written there."""
+        from . import figures
+
+        figure = figures.overview(self)
+        if path is not None:
+            figure.savefig(path, dpi=150)
+        return figure
+
+    def report(self, path: str | Path | None = None) -> Path:
+        """Writes the report, one HTML file (DIR/report.html), and its figures to DIR/report/."""
+        from . import report
+
+        return report.write_report(self, None if path is None else Path(path))
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{n} {word}" for word, n in self.counts().items() if n)
+        return f"Sweep('{self.spec.name}', {counts})"
+
+
+def open_sweep(directory: str | Path) -> Sweep:
+    """Opens the folder of a sweep, finished or not, changing nothing.
+
+    Raises FileNotFoundError if no sweep was ever started there, SweepError if its sweep.toml was
+    damaged.
+    """
+    folder = Folder(directory)
+    if not folder.sweep.is_file():
+        raise FileNotFoundError(
+            f"{folder.root} holds no sweep (no sweep.toml); start one with "
+            f"halfulp sweep SPEC.toml --out {folder.root}"
+        )
+    spec = read_sweep(folder.sweep)
+    plan = folder.read_index()
+    if plan is None:
+        plan = expand(spec, find_program())
+    names = {cell.control for cell in plan}
+    for control in spec.controls:
+        if control.name not in names:
+            raise SweepError(f"{folder.index} does not fit {folder.sweep}; remove it")
+    return Sweep(spec, folder, plan)
+
+
+def status_of(sweep: Sweep) -> dict[str, Any]:
+    """Counts, whether a sweep is at work in the folder, and about how many seconds it needs."""
+    counts = sweep.counts()
+    total = sum(counts.values())
+    remaining = total - counts[COMPLETED] - counts[DIVERGED]
+    status: dict[str, Any] = {"sweep": sweep.spec.name, "cells": total, **counts}
+    holder = sweep.folder.holder()
+    status["running"] = holder is not None
+    status["seconds_left"] = None
+    if holder and "started" in holder:
+        since = float(holder["started"])
+        elapsed = time.time() - since
+        new = sum(cell.finished and cell.path.stat().st_mtime >= since for cell in sweep.cells)
+        if new:
+            status["seconds_left"] = round(elapsed / new * remaining, 1)
+    status["problems"] = [c.problem for c in sweep.cells if c.problem] + [
+        f"{c.describe()}: {c.failure}" for c in sweep.failed
+    ]
+    return status
