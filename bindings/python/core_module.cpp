@@ -1,0 +1,293 @@
+// halfulp._core: formats, element-wise operations over NumPy buffers, and the matrix product. The
+// public faces of these are the Python modules beside it, which choose dtypes and defaults.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <array>
+
+#include "emu/arrays/arrays.hpp"
+#include "emu/names.hpp"
+#include "kernels/matmul_emulated.hpp"
+
+namespace py = pybind11;
+
+namespace {
+
+using halfulp::Array;
+using halfulp::Element;
+using halfulp::Format;
+using halfulp::u128;
+using halfulp::u64;
+
+py::int_ to_python(u128 v) {
+  return py::reinterpret_borrow<py::int_>((py::int_(static_cast<u64>(v >> 64)) << py::int_(64)) |
+                                          py::int_(static_cast<u64>(v)));
+}
+
+// The exact value of a code as (significand, exponent), or nothing for zero, infinity and NaN.
+py::object exact_value(Format f, u128 code) {
+  const auto x = halfulp::unpack<u128>(code, f);
+  if (x.kind != halfulp::Kind::finite) return py::none();
+  const py::int_ significand = to_python(x.significand);
+  return py::make_tuple(
+      x.negative ? py::reinterpret_borrow<py::object>(-significand) : py::object(significand),
+      x.exponent);
+}
+
+Element parse_element(const std::string& kind) {
+  static constexpr std::array<const char*, 8> names = {
+      "binary16", "bfloat16", "binary32", "binary64", "code8", "code16", "code32", "code64"};
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    if (kind == names[i]) return static_cast<Element>(i);
+  }
+  throw std::invalid_argument("array kind '" + kind + "' is unknown");
+}
+
+Array view(const py::array& a, const std::string& kind, Format codes) {
+  Array v;
+  v.data = const_cast<void*>(a.data());
+  v.element = parse_element(kind);
+  v.format = halfulp::holds_codes(v.element) ? codes : halfulp::format_of(v.element);
+  if (static_cast<std::size_t>(a.itemsize()) != halfulp::size_of(v.element)) {
+    throw std::invalid_argument("array items have " + std::to_string(a.itemsize()) +
+                                " bytes, not those of " + kind);
+  }
+  v.shape.assign(a.shape(), a.shape() + a.ndim());
+  v.strides.assign(a.strides(), a.strides() + a.ndim());
+  return v;
+}
+
+halfulp::Operation parse_operation(const std::string& name) {
+  static constexpr std::array<const char*, 7> names = {"convert", "add",  "sub", "mul",
+                                                       "div",     "sqrt", "fma"};
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    if (name == names[i]) return static_cast<halfulp::Operation>(i);
+  }
+  throw std::invalid_argument("operation '" + name +
+                              "' is unknown; choose one of convert, add, sub, mul, div, sqrt, fma");
+}
+
+// How to round: the arguments that every function shares.
+struct How {
+  halfulp::Rounding rounding;
+  halfulp::RandomStream random;
+};
+
+How make_how(const std::string& mode, const std::string& overflow, const std::string& nan_to,
+             const std::string& tininess, std::optional<u64> seed, std::uint32_t step,
+             std::uint32_t tensor, u64 offset, int random_bits) {
+  How how{
+      {halfulp::parse_mode(mode), halfulp::parse_overflow(overflow), halfulp::parse_nan_to(nan_to)},
+      {seed.value_or(0), step, tensor, offset, random_bits}};
+  if (tininess == "before") {
+    how.rounding.tininess = halfulp::Tininess::before_rounding;
+  } else if (tininess != "after") {
+    throw std::invalid_argument("tininess '" + tininess +
+                                "' is unknown; choose 'after' or 'before' (rounding)");
+  }
+  if (is_stochastic(how.rounding.mode) && !seed) {
+    throw std::invalid_argument(
+        "rounding '" + mode +
+        "' needs a seed, so that the result can be had again; give one, such as "
+        "seed 0");
+  }
+  if (random_bits < 1 || random_bits > 64) {
+    throw std::invalid_argument("random_bits is " + std::to_string(random_bits) +
+                                ", but must be 1 to 64");
+  }
+  return how;
+}
+
+using Operands = std::vector<std::tuple<py::array, std::string, Format>>;
+
+void apply(const std::string& operation, const Operands& operands, py::array& out,
+           const std::string& out_kind, Format format, const How& how,
+           std::optional<py::array_t<std::uint8_t>> flags) {
+  std::vector<Array> views;
+  for (const auto& [array, kind, codes] : operands) views.push_back(view(array, kind, codes));
+  if (!out.writeable()) throw std::invalid_argument("out is read-only; pass a writeable array");
+  const Array result = view(out, out_kind, format);
+  std::uint8_t* flag_bytes = flags ? flags->mutable_data() : nullptr;
+  const halfulp::Operation op = parse_operation(operation);
+  const py::gil_scoped_release nogil;
+  halfulp::apply(op, views, result, format, how.rounding, how.random, flag_bytes);
+}
+
+u128 from_python(const py::int_& v) {
+  const py::int_ mask(~u64{0});
+  const u64 low = (v & mask).cast<u64>();
+  const u64 high = ((v >> py::int_(64)) & mask).cast<u64>();
+  return (static_cast<u128>(high) << 64) | low;
+}
+
+// One operation on codes of any formats, 128 bits wide at most: (code, flags).
+py::tuple compute(const std::string& operation,
+                  const std::vector<std::pair<py::int_, Format>>& operands, Format format,
+                  const How& how) {
+  const halfulp::Operation op = parse_operation(operation);
+  if (static_cast<int>(operands.size()) != halfulp::operand_count(op)) {
+    throw std::invalid_argument(operation + " takes " + std::to_string(halfulp::operand_count(op)) +
+                                " operand(s), but got " + std::to_string(operands.size()));
+  }
+  if (const auto problem = problem_with(how.rounding, format))
+    throw std::invalid_argument(*problem);
+  std::array<halfulp::Unpacked<u128>, 3> x{};
+  int precision = 0;
+  int width = 0;
+  for (std::size_t i = 0; i < operands.size(); ++i) {
+    const Format f = operands[i].second;
+    x[i] = halfulp::unpack<u128>(from_python(operands[i].first), f);
+    precision = std::max(precision, f.precision);
+    width = std::max(width, f.width());
+  }
+  const halfulp::Mode mode = how.rounding.mode;
+  const int needed = halfulp::required_bits(op, precision, format, width, mode, how.random.count);
+  if (needed > halfulp::width_of<u128>) {
+    throw std::invalid_argument(halfulp::too_wide(needed));
+  }
+  const int bits = halfulp::leading_bits(format.precision, mode, how.random.count);
+  const halfulp::RandomBits random = is_stochastic(mode) ? how.random.at(0) : halfulp::RandomBits{};
+  const auto y = halfulp::round_pack(halfulp::exact(op, x[0], x[1], x[2], mode, bits), format,
+                                     how.rounding, random);
+  halfulp::require_reportable(y.flags, "the operand", format, how.rounding);
+  return py::make_tuple(to_python(y.code), int{y.flags & halfulp::ieee_flags});
+}
+
+// Contiguous (m, k), (k, n) and (m, n) arrays of T; the caller has checked shapes.
+template <class T>
+int matmul(const py::array_t<T>& a, const py::array_t<T>& b, const std::optional<py::array_t<T>>& c,
+           py::array_t<T>& out, Format product, Format accumulator, const std::string& order,
+           std::size_t block, const How& how) {
+  using halfulp::kernels::OrderKind;
+  static constexpr std::array<const char*, 4> names = {"sequential", "pairwise", "blocked",
+                                                       "fma-sequential"};
+  halfulp::kernels::Order chosen{OrderKind::sequential, block};
+  std::size_t i = 0;
+  while (i < names.size() && order != names[i]) ++i;
+  if (i == names.size()) {
+    throw std::invalid_argument(
+        "order '" + order +
+        "' is unknown; choose one of sequential, pairwise, blocked(n), fma-sequential");
+  }
+  chosen.kind = static_cast<OrderKind>(i);
+  const halfulp::kernels::MatmulShape shape{static_cast<std::size_t>(a.shape(0)),
+                                            static_cast<std::size_t>(b.shape(1)),
+                                            static_cast<std::size_t>(a.shape(1))};
+  const T* start = c ? c->data() : nullptr;
+  T* to = out.mutable_data();
+  const py::gil_scoped_release nogil;
+  return halfulp::kernels::matmul<T>({product, accumulator, how.rounding, how.random}, chosen,
+                                     shape, a.data(), b.data(), start, to);
+}
+
+Format make_format(int exponent_bits, int precision, std::optional<int> bias, bool is_signed,
+                   const std::string& nan, const std::string& inf, bool subnormals, bool zero,
+                   u64 max_code) {
+  const bool sensible = exponent_bits >= 1 && exponent_bits <= halfulp::max_exponent_bits;
+  const Format f{.exponent_bits = exponent_bits,
+                 .precision = precision,
+                 .bias = bias.value_or(sensible ? (1 << (exponent_bits - 1)) - 1 : 0),
+                 .is_signed = is_signed,
+                 .nan = halfulp::parse_nan_encoding(nan),
+                 .inf = halfulp::parse_inf_encoding(inf),
+                 .subnormals = subnormals,
+                 .zero = zero,
+                 .max_code = max_code};
+  if (const auto problem = halfulp::problem_with(f))
+    throw std::invalid_argument("no such format: " + *problem);
+  return f;
+}
+
+void define_format(py::module_& m) {
+  py::class_<Format> cls(m, "Format");
+  cls.def(py::init(&make_format), py::kw_only(), py::arg("exponent_bits"), py::arg("precision"),
+          py::arg("bias") = py::none(), py::arg("is_signed") = true, py::arg("nan") = "ieee",
+          py::arg("inf") = "ieee", py::arg("subnormals") = true, py::arg("zero") = true,
+          py::arg("max_code") = 0)
+      .def_readonly("exponent_bits", &Format::exponent_bits)
+      .def_readonly("precision", &Format::precision)
+      .def_readonly("bias", &Format::bias)
+      .def_readonly("is_signed", &Format::is_signed)
+      .def_readonly("subnormals", &Format::subnormals)
+      .def_readonly("zero", &Format::zero)
+      .def_readonly("max_code", &Format::max_code)
+      .def_property_readonly("nan", [](Format f) { return std::string(name_of(f.nan)); })
+      .def_property_readonly("inf", [](Format f) { return std::string(name_of(f.inf)); })
+      .def_property_readonly("width", &Format::width)
+      .def_property_readonly("emin", &Format::emin)
+      .def_property_readonly("emax", &Format::emax)
+      .def_property_readonly("name", [](Format f) { return halfulp::name_of(f); })
+      .def_property_readonly("canonical_name", &halfulp::canonical_name)
+      .def_property_readonly("largest_code", [](Format f) { return to_python(f.largest_code()); })
+      .def_property_readonly("least_normal_code",
+                             [](Format f) { return to_python(f.least_normal_code()); })
+      .def_property_readonly("least_code", [](Format f) { return to_python(f.least_code()); })
+      .def_property_readonly("nan_code",
+                             [](Format f) -> py::object {
+                               return f.has_nan() ? py::object(to_python(f.nan_code()))
+                                                  : py::none();
+                             })
+      .def_property_readonly("infinity_code",
+                             [](Format f) -> py::object {
+                               return f.has_infinity() ? py::object(to_python(f.infinity_code()))
+                                                       : py::none();
+                             })
+      .def(
+          "holds",
+          [](Format wide, Format narrow) { return halfulp::holds_every_value(wide, narrow); },
+          py::arg("narrow"))
+      .def(
+          "_exact",
+          [](Format f, u64 low, u64 high) {
+            return exact_value(f, (static_cast<u128>(high) << 64) | low);
+          },
+          py::arg("low"), py::arg("high"))
+      .def(
+          "__eq__", [](Format a, Format b) { return a == b; }, py::is_operator())
+      .def("__hash__", [](Format f) { return py::hash(py::str(halfulp::canonical_name(f))); })
+      .def("__repr__", [](Format f) { return "halfulp.format('" + halfulp::name_of(f) + "')"; })
+      .def("__reduce__", [](Format f) -> py::tuple {
+        return py::make_tuple(py::module_::import("halfulp._core").attr("parse_format"),
+                              py::make_tuple(halfulp::canonical_name(f)));
+      });
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_core, m) {
+  m.doc() = "The compiled part of halfulp; use the package halfulp.";
+  m.attr("__version__") = HALFULP_VERSION;
+  define_format(m);
+  py::register_exception<halfulp::RoundingError>(m, "RoundingError", PyExc_ValueError);
+
+  py::class_<How>(m, "How").def(py::init(&make_how), py::arg("rounding"), py::arg("overflow"),
+                                py::arg("nan_to"), py::arg("tininess"), py::arg("seed"),
+                                py::arg("step"), py::arg("tensor"), py::arg("offset"),
+                                py::arg("random_bits"));
+  m.def(
+      "parse_format", [](const std::string& name) { return halfulp::parse_format(name); },
+      py::arg("name"));
+  m.def("named_formats", [] {
+    std::vector<std::tuple<std::string, Format, std::string>> rows;
+    for (const auto& row : halfulp::named_formats)
+      rows.emplace_back(row.name, row.format, row.source);
+    return rows;
+  });
+  m.def("mode_names", [] {
+    std::vector<std::string> names;
+    for (const auto name : halfulp::mode_names()) names.emplace_back(name);
+    return names;
+  });
+  m.def("apply", &apply, py::arg("operation"), py::arg("operands"), py::arg("out"),
+        py::arg("out_kind"), py::arg("format"), py::arg("how"), py::arg("flags") = py::none());
+  m.def("compute", &compute, py::arg("operation"), py::arg("operands"), py::arg("format"),
+        py::arg("how"));
+  m.def("matmul32", &matmul<float>, py::arg("a").noconvert(), py::arg("b").noconvert(),
+        py::arg("c"), py::arg("out").noconvert(), py::arg("product"), py::arg("accumulator"),
+        py::arg("order"), py::arg("block"), py::arg("how"));
+  m.def("matmul64", &matmul<double>, py::arg("a").noconvert(), py::arg("b").noconvert(),
+        py::arg("c"), py::arg("out").noconvert(), py::arg("product"), py::arg("accumulator"),
+        py::arg("order"), py::arg("block"), py::arg("how"));
+}

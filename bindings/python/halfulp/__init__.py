@@ -1,0 +1,67 @@
+"""halfulp: bit-exact emulation of number formats, and what they do to kernels and to learning.
+
+    >>> import halfulp as hu
+    >>> f = hu.format("float8_e4m3fn")
+    >>> hu.round([0.3, 464.0, 1e9], f, overflow="saturate")
+    array([3.125e-01, 4.480e+02, 4.480e+02])
+
+Arrays are NumPy arrays of float16, bfloat16 (ml_dtypes), float32 or float64, of any shape and
+strides, used without copies; Python scalars and lists are taken as float64. What each bit means is
+in docs/definitions.md.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from halfulp._core import Format, RoundingError, __version__
+from halfulp._elementwise import add, decode, div, encode, fma, mul, round, sqrt, sub
+from halfulp._formats import exact_value, format, formats, values
+from halfulp._matmul import matmul
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+    from os import PathLike
+
+    from halfulp.studies.sweep import Sweep
+
+__all__ = [
+    "Format",
+    "RoundingError",
+    "__version__",
+    "add",
+    "decode",
+    "div",
+    "encode",
+    "exact_value",
+    "fma",
+    "format",
+    "formats",
+    "matmul",
+    "mul",
+    "round",
+    "sqrt",
+    "sub",
+    "sweep",
+    "values",
+]
+
+
+def sweep(
+    spec: str | PathLike[str] | dict[str, Any],
+    out: str | PathLike[str],
+    *,
+    executor: Executor | None = None,
+    jobs: int | None = None,
+    progress: bool = True,
+) -> Sweep:
+    """Run a sweep of training cells, or what is missing of it, and return its results.
+
+    spec: a TOML file or its content as a dict (docs/cells.md). out: the folder of the results;
+    cells that are finished there are not run again. executor: any concurrent.futures.Executor; by
+    default `jobs` local processes (default: one per processor). A cell that fails is reported and
+    the rest goes on.
+    """
+    from halfulp.studies.sweep import run_sweep
+
+    return run_sweep(spec, out, executor=executor, jobs=jobs, progress=progress)

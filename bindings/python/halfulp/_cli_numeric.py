@@ -1,0 +1,328 @@
+"""What `halfulp formats`, `halfulp round` and `halfulp op` print. Arguments are parsed in
+cli.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import re
+import struct
+import sys
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from halfulp import _core
+from halfulp._core import Format
+from halfulp._elementwise import make_how
+from halfulp._formats import exact_value, format, values
+
+_FLAGS = ((16, "invalid"), (8, "divide-by-zero"), (4, "overflow"), (2, "underflow"), (1, "inexact"))
+
+
+def _flag_names(flags: int) -> str:
+    return " ".join(name for bit, name in _FLAGS if flags & bit) or "-"
+
+
+def _text(value: float | Fraction) -> str:
+    """Shortest decimal that reads back as the value; Fractions beyond float64 in powers of two."""
+    if isinstance(value, Fraction):
+        exponent = value.denominator.bit_length() - 1
+        shift = (value.numerator & -value.numerator).bit_length() - 1
+        return f"{value.numerator >> shift}*2^{shift - exponent}"
+    return repr(value)
+
+
+def _hex_float(value: float | Fraction) -> str:
+    return _text(value) if isinstance(value, Fraction) else float(value).hex()
+
+
+def _print_table(rows: list[list[str]], right: set[int] = frozenset()) -> None:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        cells = [
+            cell.rjust(w) if i in right else cell.ljust(w)
+            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        ]
+        print("  ".join(cells).rstrip())
+
+
+# ------------------------------------------------------------------ formats
+
+
+def _short(value: float | Fraction) -> str:
+    """Five significant digits, also beyond float64's range."""
+    if isinstance(value, Fraction):
+        log10 = (math.log(value.numerator) - math.log(value.denominator)) / math.log(10)
+        exponent = math.floor(log10)
+        return f"{10 ** (log10 - exponent):.4f}e{exponent:+d}"
+    return f"{value:.5g}"
+
+
+def _facts(name: str, f: Format, source: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "canonical_name": f.canonical_name,
+        "width": f.width,
+        "exponent_bits": f.exponent_bits,
+        "precision": f.precision,
+        "bias": f.bias,
+        "emin": f.emin,
+        "emax": f.emax,
+        "signed": f.is_signed,
+        "nan": f.nan,
+        "inf": f.inf,
+        "subnormals": f.subnormals,
+        "zero": f.zero,
+        "largest": exact_value(f, f.largest_code),
+        "least_normal": exact_value(f, f.least_normal_code),
+        "least": exact_value(f, f.least_code),
+        "source": source,
+    }
+
+
+def _chosen(names: list[str]) -> list[tuple[str, Format, str]]:
+    table = {name: (name, f, source) for name, f, source in _core.named_formats()}
+    if not names:
+        return list(table.values())
+    rows = []
+    for name in names:
+        f = format(name)
+        rows.append(table.get(f.name, (f.name, f, "described by its name")))
+    return rows
+
+
+def formats(args: argparse.Namespace) -> int:
+    """List formats: all named ones, or those given, with their values if asked."""
+    rows = _chosen(args.names)
+    facts = [_facts(*row) for row in rows]
+    if args.values and args.json:
+        for fact, (_, f, _) in zip(facts, rows, strict=True):
+            fact["values"] = [v if math.isfinite(v) else str(v) for v in values(f).tolist()]
+    if args.json:
+        print(json.dumps(facts, default=_text, indent=1))
+    elif args.values:
+        for _, f, _ in rows:
+            _print_values(f)
+    else:
+        table = [
+            [
+                "name",
+                "bits",
+                "E",
+                "p",
+                "bias",
+                "emin",
+                "emax",
+                "largest",
+                "least normal",
+                "least",
+                "NaN",
+                "inf",
+            ]
+        ]
+        for fact in facts:
+            numbers = [
+                fact[k] for k in ("width", "exponent_bits", "precision", "bias", "emin", "emax")
+            ]
+            extremes = [_short(fact[k]) for k in ("largest", "least_normal", "least")]
+            table.append([fact["name"], *map(str, numbers), *extremes, fact["nan"], fact["inf"]])
+        _print_table(table, right=set(range(1, 10)))
+    if args.png:
+        _draw(rows, Path(args.png))
+    return 0
+
+
+def _print_values(f: Format) -> None:
+    digits = (f.width + 3) // 4
+    print(f"{f.name} ({f.canonical_name})")
+    table = [["code", "bits", "value", "hex float"]]
+    for code, value in enumerate(values(f).tolist()):
+        table.append([f"0x{code:0{digits}x}", f"{code:0{f.width}b}", repr(value), value.hex()])
+    _print_table(table, right={2})
+
+
+def _draw(rows: list[tuple[str, Format, str]], path: Path) -> None:
+    """A picture of the positive values of each format on a logarithmic axis."""
+    from matplotlib.figure import Figure
+
+    shown = [(name, f) for name, f, _ in rows if f.width <= 16]
+    if not shown:
+        raise ValueError("--png draws formats of up to 16 bits, and none was chosen")
+    figure = Figure(figsize=(10, 0.6 + 0.45 * len(shown)), layout="constrained")
+    axes = figure.subplots()
+    for row, (_, f) in enumerate(shown):
+        v = values(f)
+        v = np.unique(v[np.isfinite(v) & (v > 0)])
+        normal = v >= 2.0**f.emin
+        for part, colour in ((v[normal], "#0072b2"), (v[~normal], "#d55e00")):
+            axes.plot(
+                np.log2(part),
+                np.full(part.shape, row),
+                "|",
+                color=colour,
+                markersize=12,
+                markeredgewidth=0.8,
+            )
+    axes.set_yticks(range(len(shown)), [name for name, _ in shown])
+    axes.invert_yaxis()
+    axes.set_xlabel("log2 of the positive values (blue: normal, orange: subnormal)")
+    axes.grid(axis="x", linewidth=0.3)
+    figure.savefig(path, dpi=150)
+    print(f"wrote {path}")
+
+
+# ------------------------------------------------------------------ round and op
+
+
+Operand = tuple[int, Format]  # a code and its format
+_FLOAT64 = format("binary64")
+_CARRIER = format("binary128")  # decimals are carried in it, rounded to odd
+
+
+def _read(text: str, f: Format) -> Operand | Fraction:
+    """An operand: a code of f (0x3f80), or a number; Fractions are those that no float64 holds."""
+    if re.fullmatch(r"0[xX][0-9a-fA-F]+", text):
+        code = int(text, 16)
+        if code >= 1 << f.width:
+            raise ValueError(f"code {text} is above {(1 << f.width) - 1:#x}, the last of {f.name}")
+        return code, f
+    try:
+        value = float.fromhex(text) if "x" in text.lower() else float(text)
+        is_decimal = "x" not in text.lower() and any(c.isdigit() for c in text)
+        if is_decimal and not (math.isfinite(value) and Fraction(value) == Fraction(text)):
+            return Fraction(text)
+    except (ValueError, OverflowError):
+        raise ValueError(
+            f"'{text}' is no number: write a decimal, a hex float like 0x1.8p3, or a code like 0x3f"
+        ) from None
+    return struct.unpack("<Q", struct.pack("<d", value))[0], _FLOAT64
+
+
+def _to_odd(exact: Fraction) -> Operand:
+    """A number between two binary128 values, as the one of them whose significand is odd.
+
+    It lies on the same side as `exact` of every number of at most 111 significant bits, so rounding
+    it to such a format is rounding `exact` once (Boldo & Melquiond, "Emulation of FMA and correctly
+    rounded sums: proved algorithms using rounding to odd", IEEE Trans. Comput. 57(4), 2008).
+    """
+    sign, magnitude = int(exact < 0) << 127, abs(exact)
+    exponent = magnitude.numerator.bit_length() - magnitude.denominator.bit_length()
+    if Fraction(2) ** exponent > magnitude:
+        exponent -= 1
+    if exponent > _CARRIER.emax:
+        return sign | _CARRIER.largest_code, _CARRIER
+    exponent = max(exponent, _CARRIER.emin)
+    steps = magnitude / Fraction(2) ** (exponent - 112)
+    significand = math.floor(steps)
+    if significand != steps:
+        significand |= 1
+    return sign | (((exponent - _CARRIER.emin) << 112) + significand), _CARRIER
+
+
+def _operands(
+    operation: str, texts: list[str], f: Format, args: argparse.Namespace
+) -> tuple[str, list[Operand]]:
+    """The operands, and the operation that gives the exact result of `operation` from them."""
+    read = [_read(text, f) for text in texts]
+    if operation == "convert" and isinstance(read[0], Fraction):
+        random_bits = args.random_bits or 32
+        looked_at = random_bits + 3 if (args.rounding or "").startswith("stochastic") else 2
+        if f.precision + looked_at <= _CARRIER.precision and f.emax < _CARRIER.emax:
+            return "convert", [_to_odd(read[0])]
+        parts = read[0].numerator, read[0].denominator
+        if all(abs(n) < 2**113 for n in parts):
+            return "div", [_to_odd(Fraction(n)) for n in parts]
+    taken: list[Operand] = []
+    for text, x in zip(texts, read, strict=True):
+        if isinstance(x, Fraction):
+            try:
+                nearest = float(x)
+            except OverflowError:
+                raise ValueError(
+                    f"'{text}' is beyond float64, which carries operands; give a code of {f.name}"
+                ) from None
+            print(f"halfulp: note: {text} is taken as the float64 {nearest.hex()}", file=sys.stderr)
+            taken.append((struct.unpack("<Q", struct.pack("<d", nearest))[0], _FLOAT64))
+        else:
+            taken.append(x)
+    return operation, taken
+
+
+def _given(args: argparse.Namespace) -> dict[str, Any]:
+    """The rounding options that the command line names; the others keep their defaults."""
+    names = ("rounding", "overflow", "nan_to", "seed", "random_bits")
+    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+
+
+def _compute(
+    operation: str, texts: list[str], f: Format, args: argparse.Namespace
+) -> dict[str, Any]:
+    how = make_how(operation, **_given(args))
+    exact_operation, operands = _operands(operation, texts, f, args)
+    try:
+        code, flags = _core.compute(exact_operation, operands, f, how)
+    except _core.RoundingError as error:
+        raise ValueError(str(error).replace("the operand", " ".join(texts))) from None
+    return {"operands": texts, "value": exact_value(f, code), "code": code, "flags": flags}
+
+
+def _print_results(
+    results: list[dict[str, Any]], f: Format, args: argparse.Namespace, with_flags: bool = True
+) -> None:
+    digits = (f.width + 3) // 4
+    if args.json:
+        for r in results:
+            r["hex_float"] = _hex_float(r["value"])
+            if not math.isfinite(r["value"]):
+                r["value"] = str(r["value"])
+            r["code"] = f"0x{r['code']:0{digits}x}"
+            r["flag_names"] = [name for bit, name in _FLAGS if r["flags"] & bit]
+        mode = args.rounding or "nearest-even"
+        print(json.dumps({"format": f.name, "rounding": mode, "results": results}, default=_text))
+        return
+    table = [
+        [
+            "operands" if len(results[0]["operands"]) > 1 else "operand",
+            "value",
+            "code",
+            "hex float",
+            "flags",
+        ]
+    ]
+    for r in results:
+        code = f"0x{r['code']:0{digits}x}"
+        table.append(
+            [
+                " ".join(r["operands"]),
+                _text(r["value"]),
+                code,
+                _hex_float(r["value"]),
+                _flag_names(r["flags"]),
+            ]
+        )
+    _print_table([row if with_flags else row[:-1] for row in table], right={1})
+
+
+def round(args: argparse.Namespace) -> int:
+    """Round each value to the format: value, code, hex float, flags."""
+    f = format(args.format)
+    _print_results([_compute("convert", [text], f, args) for text in args.values], f, args)
+    return 0
+
+
+def op(args: argparse.Namespace) -> int:
+    """One operation on operands given as decimals, hex floats or codes of the format."""
+    f = format(args.format)
+    count = {"sqrt": 1, "convert": 1, "fma": 3}.get(args.name, 2)
+    if len(args.operands) != count:
+        raise ValueError(
+            f"{args.name} takes {count} operand{'s' if count > 1 else ''}, "
+            f"but got {len(args.operands)}"
+        )
+    _print_results([_compute(args.name, args.operands, f, args)], f, args, with_flags=args.flags)
+    return 0

@@ -1,0 +1,334 @@
+"""Element-wise functions over NumPy arrays, scalars and lists.
+
+Operands are taken at their exact values in their own dtype (they need not be values of the result
+format), the exact result is rounded once. Results have the dtype of the operands, or that of `out`;
+it must hold every value of the format. Stochastic rounding takes its random bits from (seed, step,
+tensor, offset + row-major index).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from halfulp import _core
+from halfulp._core import Format
+from halfulp._formats import format as as_format
+
+Flags = NDArray[np.uint8]
+FormatLike = str | Format
+
+_KINDS = {
+    "float16": "binary16",
+    "bfloat16": "bfloat16",
+    "float32": "binary32",
+    "float64": "binary64",
+}
+_CODE_DTYPES = {
+    8: np.dtype(np.uint8),
+    16: np.dtype(np.uint16),
+    32: np.dtype(np.uint32),
+    64: np.dtype(np.uint64),
+}
+_CODE_KINDS = {"uint8": "code8", "uint16": "code16", "uint32": "code32", "uint64": "code64"}
+_ANY = Format(exponent_bits=8, precision=24)  # stands where an array of values needs no format
+
+
+def _is_plain(x: Any) -> bool:
+    """Whether x is a Python scalar or a (nested) list or tuple, which have no dtype of their
+    own.
+    """
+    return isinstance(x, int | float | list | tuple)
+
+
+def _values(x: ArrayLike, what: str = "x") -> NDArray[Any]:
+    """x as an array of values, without a copy if it is one."""
+    if _is_plain(x):
+        try:
+            return np.asarray(x, dtype=np.float64)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise TypeError(f"{what} must hold numbers in a regular shape: {error}") from None
+    if not isinstance(x, np.ndarray | np.generic):
+        raise TypeError(
+            f"{what} is of type {type(x).__module__}.{type(x).__qualname__}; "
+            "pass a NumPy array, a number or a list"
+        )
+    array = np.asarray(x)
+    if array.dtype.name not in _KINDS:
+        raise TypeError(
+            f"{what} has dtype {array.dtype}; "
+            "pass float16, bfloat16, float32 or float64 (codes go to decode)"
+        )
+    if not array.dtype.isnative:
+        raise TypeError(
+            f"{what} has foreign byte order; convert it with x.astype(x.dtype.newbyteorder('='))"
+        )
+    return array
+
+
+def _kind(array: NDArray[Any]) -> str:
+    return _KINDS[array.dtype.name]
+
+
+def _raw(array: NDArray[Any]) -> NDArray[Any]:
+    """The same memory in a dtype that the buffer protocol knows (bfloat16 is NumPy's only as an
+    extension).
+    """
+    return array.view(np.uint16) if array.dtype.name == "bfloat16" else array
+
+
+def _result(
+    like: Sequence[NDArray[Any]], shape: tuple[int, ...], out: NDArray[Any] | None
+) -> NDArray[Any]:
+    if out is None:
+        return np.empty(shape, dtype=np.result_type(*like))
+    if not isinstance(out, np.ndarray) or out.dtype.name not in _KINDS:
+        raise TypeError("out must be a NumPy array of float16, bfloat16, float32 or float64")
+    if out.shape != shape:
+        raise ValueError(f"out has shape {out.shape}, but the result has {shape}")
+    return out
+
+
+def _run(
+    operation: str,
+    operands: Sequence[ArrayLike],
+    f: FormatLike,
+    out: NDArray[Any] | None,
+    flags: bool,
+    how: _core.How,
+) -> Any:
+    f = as_format(f)
+    arrays = [
+        _values(x, name)
+        for x, name in zip(operands, "abc" if len(operands) > 1 else "x", strict=False)
+    ]
+    broadcast = np.broadcast_arrays(*arrays) if len(arrays) > 1 else arrays
+    result = _result(arrays, broadcast[0].shape, out)
+    flag_bytes = np.zeros(result.shape, dtype=np.uint8) if flags else None
+    _core.apply(
+        operation,
+        [(_raw(x), _kind(x), _ANY) for x in broadcast],
+        _raw(result),
+        _kind(result),
+        f,
+        how,
+        flag_bytes,
+    )
+    scalar = result.ndim == 0 and out is None
+    value: Any = result[()] if scalar else result
+    if scalar and all(_is_plain(x) for x in operands):
+        value = float(value)
+    if flag_bytes is None:
+        return value
+    return value, (int(flag_bytes[()]) if scalar else flag_bytes)
+
+
+def round(
+    x: ArrayLike,
+    f: FormatLike,
+    rounding: str = "nearest-even",
+    overflow: str = "ieee",
+    out: NDArray[Any] | None = None,
+    seed: int | None = None,
+    step: int = 0,
+    tensor: int = 0,
+    offset: int = 0,
+    random_bits: int = 32,
+    *,
+    nan_to: str = "error",
+    tininess: Literal["after", "before"] = "after",
+    flags: bool = False,
+) -> Any:
+    """x rounded once to the format f; same shape and dtype (`out` may be x itself).
+
+    rounding: nearest-even, nearest-away, nearest-zero, toward-zero, up, down, away, odd, stochastic
+    (P3109 variants A, and B and C as stochastic-b and -c), stochastic-equal. overflow: ieee,
+    saturate, saturate-propagate, infinity, nan, error. nan_to (formats without NaN): error,
+    largest, zero, negative-zero. flags=True: returns (y, flags), one byte per element: invalid 16,
+    divide-by-zero 8, overflow 4, underflow 2, inexact 1. Raises ValueError for what does not fit
+    together; then nothing has been written.
+    """
+    how = make_how(
+        "round",
+        rounding=rounding,
+        overflow=overflow,
+        nan_to=nan_to,
+        tininess=tininess,
+        seed=seed,
+        step=step,
+        tensor=tensor,
+        offset=offset,
+        random_bits=random_bits,
+    )
+    return _run("convert", [x], f, out, flags, how)
+
+
+_DEFAULTS: dict[str, Any] = {
+    "rounding": "nearest-even",
+    "overflow": "ieee",
+    "nan_to": "error",
+    "tininess": "after",
+    "seed": None,
+    "step": 0,
+    "tensor": 0,
+    "offset": 0,
+    "random_bits": 32,
+}
+_LIMITS = {"seed": 2**64, "step": 2**32, "tensor": 2**32, "offset": 2**64, "random_bits": 2**31}
+
+
+def make_how(function: str, **options: Any) -> _core.How:
+    """The rounding options of `round` by name, checked; those left out have its defaults."""
+    for name, value in options.items():
+        if name not in _DEFAULTS:
+            raise TypeError(
+                f"{function}() has no argument '{name}'; "
+                f"it takes {', '.join(_DEFAULTS)}, out, flags"
+            )
+        if name in _LIMITS:
+            if name == "seed" and value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | np.integer):
+                raise TypeError(f"{name} must be an integer, not {type(value).__name__}")
+            if not 0 <= value < _LIMITS[name]:
+                raise ValueError(f"{name} is {value}, but must be 0 to {_LIMITS[name] - 1}")
+        elif not isinstance(value, str):
+            raise TypeError(f"{name} must be a name, not {type(value).__name__}")
+    return _core.How(**{**_DEFAULTS, **options})
+
+
+def _operation(
+    name: str, operands: Sequence[ArrayLike], f: FormatLike, options: dict[str, Any]
+) -> Any:
+    out = options.pop("out", None)
+    flags = options.pop("flags", False)
+    return _run(name, operands, f, out, flags, make_how(name, **options))
+
+
+def add(a: ArrayLike, b: ArrayLike, f: FormatLike, **options: Any) -> Any:
+    """a + b, rounded once to f. Shapes broadcast; options and result as for `round`."""
+    return _operation("add", [a, b], f, options)
+
+
+def sub(a: ArrayLike, b: ArrayLike, f: FormatLike, **options: Any) -> Any:
+    """a - b, rounded once to f. Shapes broadcast; options and result as for `round`."""
+    return _operation("sub", [a, b], f, options)
+
+
+def mul(a: ArrayLike, b: ArrayLike, f: FormatLike, **options: Any) -> Any:
+    """a * b, rounded once to f. Shapes broadcast; options and result as for `round`."""
+    return _operation("mul", [a, b], f, options)
+
+
+def div(a: ArrayLike, b: ArrayLike, f: FormatLike, **options: Any) -> Any:
+    """a / b, rounded once to f. Shapes broadcast; options and result as for `round`."""
+    return _operation("div", [a, b], f, options)
+
+
+def sqrt(a: ArrayLike, f: FormatLike, **options: Any) -> Any:
+    """The square root of a, rounded once to f. Options and result as for `round`."""
+    return _operation("sqrt", [a], f, options)
+
+
+def fma(a: ArrayLike, b: ArrayLike, c: ArrayLike, f: FormatLike, **options: Any) -> Any:
+    """a * b + c, rounded once to f. Shapes broadcast; options and result as for `round`."""
+    return _operation("fma", [a, b, c], f, options)
+
+
+def _code_dtype(f: Format) -> np.dtype[Any]:
+    for bits, dtype in _CODE_DTYPES.items():
+        if f.width <= bits:
+            return dtype
+    raise ValueError(f"{f.name} has {f.width} bits; arrays of codes have at most 64")
+
+
+@overload
+def encode(
+    x: float, f: FormatLike, rounding: str = ..., overflow: str = ..., **options: Any
+) -> int: ...
+@overload
+def encode(
+    x: ArrayLike, f: FormatLike, rounding: str = ..., overflow: str = ..., **options: Any
+) -> NDArray[Any]: ...
+def encode(
+    x: ArrayLike,
+    f: FormatLike,
+    rounding: str = "nearest-even",
+    overflow: str = "ieee",
+    **options: Any,
+) -> Any:
+    """The codes of x rounded once to f: uint8, 16, 32 or 64 by the format's width, one code per
+    element.
+
+    Options as for `round`; `out` is an array of that dtype. flags=True: returns (codes, flags).
+    """
+    f = as_format(f)
+    values = _values(x)
+    dtype = _code_dtype(f)
+    out = options.pop("out", None)
+    flags = options.pop("flags", False)
+    if out is not None and (
+        not isinstance(out, np.ndarray) or out.dtype != dtype or out.shape != values.shape
+    ):
+        raise TypeError(f"out must be a NumPy array of {dtype.name} and shape {values.shape}")
+    codes = out if out is not None else np.empty(values.shape, dtype=dtype)
+    how = make_how("encode", rounding=rounding, overflow=overflow, **options)
+    flag_bytes = np.zeros(values.shape, dtype=np.uint8) if flags else None
+    kind = _CODE_KINDS[dtype.name]
+    _core.apply("convert", [(_raw(values), _kind(values), _ANY)], codes, kind, f, how, flag_bytes)
+    scalar = codes.ndim == 0 and out is None
+    result: Any = int(codes[()]) if scalar else codes
+    if flag_bytes is None:
+        return result
+    return result, (int(flag_bytes[()]) if scalar else flag_bytes)
+
+
+def decode(
+    c: ArrayLike, f: FormatLike, dtype: DTypeLike = None, out: NDArray[Any] | None = None
+) -> Any:
+    """The values of codes of f, exactly. c: unsigned integers; dtype: float32 if it holds f, else
+    float64.
+
+    Codes above the format's last one raise ValueError. Python integers and lists give floats.
+    """
+    f = as_format(f)
+    plain = _is_plain(c)
+    codes = np.asarray(c)
+    expected = _code_dtype(f)
+    if plain:
+        if codes.size and (
+            codes.dtype.kind not in "iu" or codes.min() < 0 or int(codes.max()) >= 1 << f.width
+        ):
+            raise ValueError(f"codes of {f.name} are integers from 0 to {(1 << f.width) - 1}")
+        codes = codes.astype(expected)
+    elif codes.dtype.name not in _CODE_KINDS:
+        raise TypeError(
+            f"codes have dtype {codes.dtype}; pass unsigned integers, such as {expected.name}"
+        )
+    elif codes.dtype.itemsize * 8 > f.width and codes.size and int(codes.max()) >= 1 << f.width:
+        raise ValueError(
+            f"code {int(codes.max()):#x} is above {(1 << f.width) - 1:#x}, the last of {f.name}"
+        )
+    if dtype is None:
+        fits_float32 = as_format("binary32").holds(f)
+        dtype = np.float32 if fits_float32 and not plain else np.float64
+    values = out if out is not None else np.empty(codes.shape, dtype=dtype)
+    _result([values], codes.shape, values)
+    container = as_format(_kind(values))
+    if not container.holds(f):
+        raise ValueError(f"{values.dtype} cannot hold every value of {f.name}; use a wider dtype")
+    how = make_how("decode")
+    _core.apply(
+        "convert",
+        [(codes, _CODE_KINDS[codes.dtype.name], f)],
+        _raw(values),
+        _kind(values),
+        container,
+        how,
+    )
+    if codes.ndim == 0 and out is None:
+        return float(values[()]) if plain else values[()]
+    return values

@@ -1,0 +1,124 @@
+"""The emulated matrix product."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from halfulp import _core
+from halfulp._core import Format
+from halfulp._elementwise import FormatLike, _values, make_how
+from halfulp._formats import format as as_format
+
+
+def _matrix(x: ArrayLike, name: str) -> NDArray[Any]:
+    array = _values(x, name)
+    if array.ndim != 2:
+        raise ValueError(
+            f"{name} has {array.ndim} dimensions; matmul takes matrices (2 dimensions)"
+        )
+    return array
+
+
+def _parse_order(order: str) -> tuple[str, int]:
+    blocked = re.fullmatch(r"blocked\((\d+)\)", order)
+    if blocked:
+        return "blocked", int(blocked.group(1))
+    if order == "blocked":
+        raise ValueError("order 'blocked' needs its block length, as in order='blocked(32)'")
+    return order, 0
+
+
+def _require_representable(x: NDArray[Any], f: Format, name: str) -> None:
+    from halfulp._elementwise import round as round_to
+
+    as_float64 = x.astype(np.float64)
+    rounded = round_to(as_float64, f, nan_to="largest" if f.nan == "none" else "error")
+    wrong = (rounded != as_float64) & ~(np.isnan(rounded) & np.isnan(as_float64))
+    if wrong.any():
+        index = tuple(int(i) for i in np.argwhere(wrong)[0])
+        raise ValueError(
+            f"{name}{list(index)} = {float(as_float64[index])!r} is no value of {f.name}; "
+            f"round {name} to it first"
+        )
+
+
+def matmul(
+    a: ArrayLike,
+    b: ArrayLike,
+    c: ArrayLike | None = None,
+    *,
+    model: str | None = None,
+    operands: FormatLike | None = None,
+    product: FormatLike | None = None,
+    accumulate: FormatLike = "binary32",
+    order: str = "fma-sequential",
+    rounding: str = "nearest-even",
+    overflow: str = "ieee",
+    nan_to: str = "error",
+    seed: int | None = None,
+    step: int = 0,
+    tensor: int = 0,
+    offset: int = 0,
+    random_bits: int = 32,
+) -> NDArray[Any]:
+    """a (M, K) @ b (K, N) [+ c (M, N)] with every product and sum rounded as told; shape (M, N).
+
+    operands: if given, every element of a and b must be a value of that format. product: the format
+    that each a*b is rounded to (default: that of accumulate; not used by fma-sequential).
+    accumulate: the format of every sum. order: 'sequential', 'pairwise', 'blocked(n)',
+    'fma-sequential'; sums start at c, or at +0. With stochastic rounding, product k of element (m,
+    n) takes the random bits of index 2((mN+n)K+k), the sum after it those of the next index. The
+    result is float32 where that holds `accumulate` and the operands are no wider, else float64.
+    Strided operands are gathered first.
+    """
+    if model is not None:
+        raise ValueError(
+            f"model '{model}': this version has no hardware models; "
+            "describe the arithmetic by product=, accumulate= and order="
+        )
+    x, y = _matrix(a, "a"), _matrix(b, "b")
+    if x.shape[1] != y.shape[0]:
+        raise ValueError(
+            f"a has shape {x.shape} and b {y.shape}; the columns of a must equal the rows of b"
+        )
+    z = None if c is None else _matrix(c, "c")
+    if z is not None and z.shape != (x.shape[0], y.shape[1]):
+        raise ValueError(f"c has shape {z.shape}, but the product has {(x.shape[0], y.shape[1])}")
+    if operands is not None:
+        _require_representable(x, as_format(operands), "a")
+        _require_representable(y, as_format(operands), "b")
+    accumulator = as_format(accumulate)
+    if z is not None:
+        _require_representable(z, accumulator, "c")
+    wide = any(m is not None and m.dtype == np.float64 for m in (x, y, z))
+    dtype: Any = np.float64 if wide or not as_format("binary32").holds(accumulator) else np.float32
+    kind, block = _parse_order(order)
+    how = make_how(
+        "matmul",
+        rounding=rounding,
+        overflow=overflow,
+        nan_to=nan_to,
+        seed=seed,
+        step=step,
+        tensor=tensor,
+        offset=offset,
+        random_bits=random_bits,
+    )
+    out = np.empty((x.shape[0], y.shape[1]), dtype=dtype)
+    run = _core.matmul64 if dtype is np.float64 else _core.matmul32
+    run(
+        np.ascontiguousarray(x, dtype=dtype),
+        np.ascontiguousarray(y, dtype=dtype),
+        None if z is None else np.ascontiguousarray(z, dtype=dtype),
+        out,
+        accumulator if product is None else as_format(product),
+        accumulator,
+        kind,
+        block,
+        how,
+    )
+    return out

@@ -1,0 +1,298 @@
+"""The command line `halfulp`: parses, calls, and turns errors into one sentence and an exit code.
+
+Exit codes: 0 done, 1 some cells or controls failed, 2 bad arguments or input, 3 input or output
+failed, 130 interrupted.
+"""
+
+import argparse
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .studies import Sweep
+
+DONE, SOME_FAILED, BAD_INPUT, FILES_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
+
+_NEGATIVE = re.compile(r"-(\.?\d|inf|nan)", re.IGNORECASE)
+
+Command = Callable[[argparse.Namespace], int]
+
+
+class _Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose complaint is one sentence."""
+
+    def error(self, message: str) -> "None":  # type: ignore[override]
+        raise ValueError(f"{message}; {self.prog} --help lists the arguments")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code; messages about errors go to stderr."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        options = _parser().parse_args(_protect_negatives(arguments))
+        code: int = options.command(options)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # the reader of a pipe has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except KeyboardInterrupt as error:
+        return _complain(str(error) or "interrupted", INTERRUPTED)
+    except ImportError as error:
+        return _complain(f"a part of the installation is missing: {error}", FILES_FAILED)
+    except OSError as error:
+        return _complain(_os_sentence(error), FILES_FAILED)
+    except (ValueError, TypeError) as error:
+        return _complain(str(error), BAD_INPUT)
+
+
+def _complain(sentence: str, code: int) -> int:
+    sys.stdout.flush()
+    print(f"halfulp: {sentence}", file=sys.stderr)
+    return code
+
+
+def _os_sentence(error: OSError) -> str:
+    """'PATH: reason' instead of Python's '[Errno 2] reason: PATH'."""
+    if error.filename is not None and error.strerror:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    return str(error)
+
+
+def _protect_negatives(arguments: Sequence[str]) -> list[str]:
+    """Puts a space before negative numbers, which keeps argparse from taking them for options.
+
+    argparse itself knows only -1 and -.5; here -1e9, -0x1p-3, -inf and -nan are numbers too.
+    """
+    return [f" {a}" if _NEGATIVE.match(a) else a for a in arguments]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="halfulp",
+        description="Bit-exact emulation of numeric formats; studies of low-precision training.",
+    )
+    parser.add_argument("--version", action=_Version)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    _add_formats(commands)
+    _add_round(commands)
+    _add_op(commands)
+    _add_sweep(commands)
+    _add_status(commands)
+    _add_table(commands)
+    _add_report(commands)
+    return parser
+
+
+class _Version(argparse.Action):
+    """Prints the version of the installed package; looked up only when asked for."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, help="print the version")
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from ._core import __version__
+
+        print(f"halfulp {__version__}")
+        parser.exit(0)
+
+
+if TYPE_CHECKING:
+    _Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+def _add(commands: "_Commands", name: str, run: Command, text: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    parser.set_defaults(command=run)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    return parser
+
+
+def _number(text: str) -> str:
+    """A number as it was typed, without the space that protected it."""
+    return text.strip()
+
+
+# ---------------------------------------------------------------- numbers
+def _add_formats(commands: "_Commands") -> None:
+    parser = _add(commands, "formats", _formats, "show formats, all of them or those named")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="a format's name")
+    parser.add_argument("--values", action="store_true", help="every value (up to 16 bits)")
+    parser.add_argument("--png", type=Path, metavar="F", help="draw the values into a PNG file")
+
+
+def _add_rounding(parser: argparse.ArgumentParser) -> None:
+    """Format, mode and policies; what is left out has the defaults of halfulp.round."""
+    parser.add_argument("--format", required=True, metavar="F", help="the format rounded to")
+    parser.add_argument("--rounding", metavar="M", help="the mode (default nearest-even)")
+    parser.add_argument("--overflow", metavar="P", help="overflow policy (default ieee)")
+    parser.add_argument("--nan-to", metavar="P", help="what NaN becomes in a format without NaN")
+    parser.add_argument("--seed", type=int, metavar="N", help="needed by stochastic modes")
+    parser.add_argument("--random-bits", type=int, metavar="R", help="of stochastic modes (32)")
+
+
+def _add_round(commands: "_Commands") -> None:
+    parser = _add(commands, "round", _round, "round numbers: value, code, hex float, flags")
+    _add_rounding(parser)
+    parser.add_argument(
+        "values", nargs="+", type=_number, metavar="VALUE", help="decimal, hex float or 0x code"
+    )
+
+
+def _add_op(commands: "_Commands") -> None:
+    parser = _add(commands, "op", _op, "one operation on numbers, rounded once")
+    parser.add_argument("name", metavar="NAME", help="add, sub, mul, div, sqrt, fma or convert")
+    _add_rounding(parser)
+    parser.add_argument("--flags", action="store_true", help="print the exception flags")
+    parser.add_argument(
+        "operands", nargs="+", type=_number, metavar="OPERAND", help="decimal, hex float or 0x code"
+    )
+
+
+def _formats(options: argparse.Namespace) -> int:
+    from . import _cli_numeric
+
+    return _cli_numeric.formats(options)
+
+
+def _round(options: argparse.Namespace) -> int:
+    from . import _cli_numeric
+
+    return _cli_numeric.round(options)
+
+
+def _op(options: argparse.Namespace) -> int:
+    from . import _cli_numeric
+
+    return _cli_numeric.op(options)
+
+
+# ---------------------------------------------------------------- sweeps
+def _shard(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"\s*(\d+)/(\d+)", text)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise argparse.ArgumentTypeError(f"'{text}' is not I/N with 1 <= I <= N")
+    return int(match[1]), int(match[2])
+
+
+def _add_sweep(commands: "_Commands") -> None:
+    parser = _add(commands, "sweep", _sweep, "run what is missing of a sweep")
+    parser.add_argument("spec", type=Path, metavar="SPEC.toml", help="see docs/cells.md")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="its folder")
+    parser.add_argument("--jobs", type=int, metavar="N", help="cells at a time (default: CPUs)")
+    parser.add_argument("--shard", type=_shard, metavar="I/N", help="only every N-th cell")
+    parser.add_argument("--dry-run", action="store_true", help="only say cells, time and disk")
+
+
+def _add_status(commands: "_Commands") -> None:
+    parser = _add(commands, "status", _status, "count the cells of a sweep")
+    parser.add_argument("directory", type=Path, metavar="DIR", help="its folder")
+
+
+def _add_table(commands: "_Commands") -> None:
+    parser = _add(commands, "table", _table, "print a sweep's table and controls")
+    parser.add_argument("directory", type=Path, metavar="DIR", help="its folder")
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--csv", action="store_true", help="comma-separated values")
+    kind.add_argument("--latex", action="store_true", help="a tabular environment")
+
+
+def _add_report(commands: "_Commands") -> None:
+    parser = _add(commands, "report", _report, "write a sweep's report, one HTML file")
+    parser.add_argument("directory", type=Path, metavar="DIR", help="its folder")
+    parser.add_argument("--out", type=Path, metavar="F", help="the file (default: DIR/report.html)")
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    from .studies import run_sweep
+
+    sweep = run_sweep(
+        options.spec,
+        options.out,
+        jobs=options.jobs,
+        shard=options.shard,
+        dry_run=options.dry_run,
+        progress=not options.json,
+    )
+    if sweep.prediction is not None:
+        print(json.dumps(sweep.prediction.to_dict()) if options.json else sweep.prediction)
+        return DONE
+    bad = [check for check in sweep.check_controls() if check.passed is False]
+    if options.json:
+        print(json.dumps(_summary(sweep)))
+    else:
+        counts = ", ".join(f"{n} {word}" for word, n in sweep.counts().items() if n)
+        print(f"{sweep.spec.name}: {len(sweep.cells)} cells: {counts}")
+        if sweep.failed:
+            print("failed (the same command tries them again):", file=sys.stderr)
+        for cell in sweep.failed:
+            print(f"  {cell.describe()}: {cell.failure}", file=sys.stderr)
+        for check in bad:
+            print(f"control FAILED: {check.name}: {check.detail}", file=sys.stderr)
+    return SOME_FAILED if sweep.failed or bad else DONE
+
+
+def _summary(sweep: "Sweep") -> dict[str, object]:
+    return {
+        "sweep": sweep.spec.name,
+        "directory": str(sweep.folder.root),
+        "cells": len(sweep.cells),
+        **sweep.counts(),
+        "failures": [{"cell": c.describe(), "message": c.failure} for c in sweep.failed],
+        "controls": [{"name": c.name, "passed": c.passed} for c in sweep.check_controls()],
+    }
+
+
+def _status(options: argparse.Namespace) -> int:
+    from .studies import open_sweep, status_of
+    from .studies.progress import duration
+
+    status = status_of(open_sweep(options.directory))
+    if options.json:
+        print(json.dumps(status))
+        return DONE
+    finished = status["completed"] + status["diverged"]
+    line = f"{status['sweep']}: {finished} of {status['cells']} cells are finished"
+    for word in ("diverged", "failed", "corrupt", "missing"):
+        line += f", {status[word]} {word}" if status[word] else ""
+    if status["running"]:
+        left = status["seconds_left"]
+        line += "; running" + ("" if left is None else f", about {duration(left)} left")
+    print(line)
+    for problem in status["problems"]:
+        print(f"  {problem}")
+    return DONE
+
+
+def _table(options: argparse.Namespace) -> int:
+    from .studies import open_sweep
+
+    if options.json and (options.csv or options.latex):
+        raise ValueError("--json, --csv and --latex exclude each other; give one")
+    table = open_sweep(options.directory).table()
+    if options.json:
+        print(table.to_json())
+    elif options.csv:
+        print(table.to_csv(), end="")
+    elif options.latex:
+        print(table.to_latex(), end="")
+    else:
+        table.print()
+    return DONE
+
+
+def _report(options: argparse.Namespace) -> int:
+    from .studies import open_sweep
+
+    path = open_sweep(options.directory).report(options.out)
+    print(json.dumps({"report": str(path)}) if options.json else path)
+    return DONE
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

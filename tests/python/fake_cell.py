@@ -1,0 +1,166 @@
+"""Stands in for halfulp-cell in the tests of sweeps: same arguments and files, curves made up.
+
+`optimizer.beta1` tells it what to do (FAIL, SLOW, ...); $FAKE_CELL_LOG names a file that gets
+the lines "start" and "end" with the cell's name and the process.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+# optimizer.beta1 -> what the cell does
+FAIL, SLOW, HANG, NO_FILE = 0.111, 0.222, 0.333, 0.444
+
+ROLES = ("weights", "activations", "gradients", "master", "accumulation")
+ROLE = {
+    "format": "binary32",
+    "rounding": "nearest-even",
+    "overflow": "ieee",
+    "scaling": "none",
+    "random_bits": 32,
+}
+DEFAULTS: dict[str, Any] = {
+    "data": {"name": "digits", "held_out": 360},
+    "model": {"kind": "mlp", "hidden": [128, 128], "activation": "relu"},
+    "training": {"steps": 600, "batch": 64, "seed": 0, "evaluate_every": 50},
+    "optimizer": {
+        "learning_rate": 3e-3,
+        "beta1": 0.9,
+        "beta2": 0.95,
+        "epsilon": 1e-8,
+        "weight_decay": 1e-4,
+        "warmup_fraction": 0.1,
+        "final_fraction": 0.0,
+        "clip_norm": 1.0,
+    },
+    "precision": {"label": "fp32", "path": "array", **{role: dict(ROLE) for role in ROLES}},
+    "divergence": {"window": 20, "margin": 1.0},
+    "fault": {"flip_rounding": -1},
+}
+
+
+class BadSpecError(Exception):
+    """A key that no specification has."""
+
+
+def merged(base: dict[str, Any], over: dict[str, Any], path: str = "") -> dict[str, Any]:
+    """The specification `over` with the defaults `base` filled in."""
+    result = dict(base)
+    for key, value in over.items():
+        if key not in base:
+            raise BadSpecError(f"{path}{key} is not a key of a cell's specification")
+        nested = isinstance(base[key], dict)
+        result[key] = merged(base[key], value, f"{path}{key}.") if nested else value
+    return result
+
+
+def canonical(text: str) -> str:
+    tree = merged(DEFAULTS, json.loads(text))
+    return json.dumps(tree, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def log(event: str, name: str) -> None:
+    if "FAKE_CELL_LOG" in os.environ:
+        with Path(os.environ["FAKE_CELL_LOG"]).open("a") as file:
+            file.write(f"{event} {name} {os.getpid()}\n")
+
+
+def curves(spec: dict[str, Any]) -> dict[str, Any]:
+    """Losses that fall; worse for narrow operands and master weights and for rates off 1e-2."""
+    import numpy as np
+
+    precision, training = spec["precision"], spec["training"]
+    rate, steps = spec["optimizer"]["learning_rate"], training["steps"]
+    key = json.dumps([precision[r] for r in ROLES]).encode()  # not the path: that changes no bit
+    seed = int.from_bytes(hashlib.sha256(key).digest()[:4], "big")
+    random = np.random.default_rng([training["seed"], seed])
+    narrow = sum(precision[r]["format"] != "binary32" for r in ROLES[:3])
+    truncated = sum(precision[r]["rounding"] == "toward-zero" for r in ROLES[:3])
+    floor = 0.09 + 0.01 * narrow + 0.02 * truncated
+    floor += 0.15 * np.log10(rate / 1e-2) ** 2 + 0.01 * random.random()
+    if precision["master"]["format"] != "binary32":
+        floor += 0.8
+    step = np.arange(1, steps + 1)
+    loss = floor + (2.3 - floor) * np.exp(-step * 8 * rate**0.3 / 100)
+    loss *= 1 + 0.1 * random.standard_normal(steps)
+    if truncated and rate > 2e-2 and training["seed"] != 1:
+        loss = np.concatenate([loss[: steps // 2], 3.0 + np.arange(5.0)])
+    if spec["fault"]["flip_rounding"] >= 0:
+        loss[-1] = np.nextafter(loss[-1], 10)
+    return {"loss": loss, "diverged": len(loss) != steps, "random": random}
+
+
+def write(spec: dict[str, Any], text: str, part: Path, started: float) -> None:
+    import h5py
+    import numpy as np
+
+    made = curves(spec)
+    loss, random = made["loss"], made["random"]
+    every = spec["training"]["evaluate_every"]
+    at = np.array(sorted({*range(every, len(loss) + 1, every), len(loss)}), dtype=np.int64)
+    general = spec["precision"]["path"] == "general"
+    with h5py.File(part, "w") as file:
+        file["spec"] = text
+        metrics = file.create_group("metrics")
+        metrics["train_loss"] = loss
+        metrics["gradient_norm"] = 1 + random.random(len(loss))
+        metrics["learning_rate"] = np.full(len(loss), spec["optimizer"]["learning_rate"])
+        metrics["eval_step"] = at
+        metrics["eval_loss"] = loss[at - 1] * 1.05
+        metrics["eval_accuracy"] = np.exp(-loss[at - 1] / 3)
+        metrics["initial_eval_loss"] = 2.31
+        for role in ROLES:
+            rounded = general or spec["precision"][role]["format"] != "binary32"
+            metrics[f"rounding/{role}/calls"] = np.int64(7 * rounded)
+            metrics[f"rounding/{role}/elements"] = np.int64(700 * rounded)
+        file["checkpoint/layer0.weight"] = random.random((4, 3)).astype(np.float32)
+        file.attrs.update(
+            halfulp_version="0.1.0", git_sha="0" * 40, compiler="gcc 12", flags="-O2", device="cpu",
+            seed=spec["training"]["seed"], format="binary32", rounding="nearest-even",
+            data_sha256="1" * 64, outcome="diverged" if made["diverged"] else "completed",
+            diverged_step=len(loss) if made["diverged"] else -1, wall_seconds=time.time() - started,
+            started="2025-01-01T00:00:00Z", weights_sha256="2" * 64,
+        )  # fmt: skip
+        file.attrs["status"] = "complete"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--canonical", action="store_true")
+    parser.add_argument("--spec")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    if options.canonical:
+        for number, line in enumerate(sys.stdin, 1):
+            try:
+                print(canonical(line))
+            except BadSpecError as error:
+                print(f"line {number}: {error}", file=sys.stderr)
+                return 2
+        return 0
+    started, text = time.time(), canonical(sys.stdin.read())
+    spec = json.loads(text)
+    name, behave = options.out.name.split(".")[0], spec["optimizer"]["beta1"]
+    log("start", name)
+    if behave == FAIL:
+        print("halfulp-cell: it was told to fail", file=sys.stderr)
+        return 3
+    if behave == NO_FILE:
+        return 0
+    if behave in (SLOW, HANG):
+        options.out.write_bytes(b"half-written")
+        time.sleep(0.3 if behave == SLOW else 600)
+    write(spec, text, options.out, started)
+    options.out.rename(options.out.with_suffix(""))
+    log("end", name)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,148 @@
+"""Rules of the repository: layers, versions, stubs, and what the README shows."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import io
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import halfulp
+from halfulp import cli
+
+ROOT = Path(__file__).resolve().parents[2]
+LAYERS = ["emu", "kernels", "studies", "bindings"]
+
+
+def wrong_way_includes(folder: str, text: str) -> list[str]:
+    """Includes of a later layer in a file of `folder`; imports run emu <- kernels <- studies <- bindings."""
+    later = LAYERS[LAYERS.index(folder) + 1 :]
+    if not later:
+        return []
+    return re.findall(rf'#\s*include\s*[<"](?:halfulp/)?((?:{"|".join(later)})/[^>"]*)', text)
+
+
+def test_includes_run_one_way() -> None:
+    seen = 0
+    for folder in LAYERS:
+        for path in (ROOT / folder).rglob("*"):
+            if path.suffix in {".hpp", ".cpp", ".cu", ".cuh", ".h"}:
+                seen += 1
+                assert not wrong_way_includes(folder, path.read_text()), path
+    assert seen > 15
+
+
+def test_the_include_check_can_fail() -> None:
+    assert wrong_way_includes("emu", '#include "kernels/matmul.hpp"') == ["kernels/matmul.hpp"]
+    assert wrong_way_includes("kernels", "# include <studies/mlp.hpp>") == ["studies/mlp.hpp"]
+    assert wrong_way_includes("kernels", '#include "emu/names.hpp"') == []
+
+
+def test_cmake_targets_link_one_way() -> None:
+    for i, folder in enumerate(LAYERS):
+        text = (ROOT / folder / "CMakeLists.txt").read_text()
+        linked = " ".join(re.findall(r"target_link_libraries\(([^)]*)\)", text))
+        assert not [later for later in LAYERS[i + 1 :] if f"halfulp_{later}" in linked], folder
+
+
+def test_the_core_has_no_io_and_the_oracle_knows_nothing_of_it() -> None:
+    for path in (ROOT / "emu/core").glob("*.hpp"):
+        assert not re.search(
+            r"#include <(iostream|cstdio|fstream|string|vector)>", path.read_text()
+        ), path
+    for path in (ROOT / "tests/oracle").iterdir():
+        assert not re.search(r'#include\s*[<"](emu|kernels)/', path.read_text()), path
+
+
+def test_studies_do_not_import_the_faces() -> None:
+    for path in (ROOT / "studies/python").glob("*.py"):
+        assert not re.search(
+            r"^\s*(from halfulp|import halfulp)(?!\.studies)", path.read_text(), re.M
+        ), path
+
+
+def test_one_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    cmake = re.search(r"project\(halfulp VERSION ([0-9.]+)", (ROOT / "CMakeLists.txt").read_text())
+    citation = re.search(r"^version: (.*)$", (ROOT / "CITATION.cff").read_text(), re.M)
+    assert cmake is not None
+    assert citation is not None
+    assert {project, cmake.group(1), citation.group(1), halfulp.__version__} == {project}
+
+
+def declared(stub: str) -> dict[str, list[str]]:
+    """What a stub declares: names of classes, members and functions, with their parameters."""
+    found = {}
+    for node in ast.parse(stub).body:
+        members = node.body if isinstance(node, ast.ClassDef) else [node]
+        prefix = f"{node.name}." if isinstance(node, ast.ClassDef) else ""
+        for member in members:
+            if isinstance(member, ast.FunctionDef):
+                arguments = member.args.args + member.args.kwonlyargs
+                found[prefix + member.name] = [a.arg for a in arguments]
+    return found
+
+
+def test_the_stub_is_that_of_the_module(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pybind11_stubgen", "halfulp._core", "-o", str(tmp_path)]
+    subprocess.run(command, check=True, capture_output=True)
+    made = declared((tmp_path / "halfulp/_core.pyi").read_text())
+    kept = declared((ROOT / "bindings/python/halfulp/_core.pyi").read_text())
+    assert made == kept, (
+        "regenerate it: .venv/bin/python -m pybind11_stubgen halfulp._core -o bindings/python"
+    )
+    assert len(kept) > 25
+
+
+def readme_examples() -> list[tuple[str, str]]:
+    """Pairs (command or Python program, shown output) of the README's code blocks."""
+    text = (ROOT / "README.md").read_text()
+    examples = []
+    for block in re.findall(r"```console\n(.*?)```", text, re.S):
+        for command, output in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block, re.M):
+            examples.append((command, output))
+    return examples
+
+
+@pytest.mark.parametrize(("command", "shown"), readme_examples())
+def test_the_readme_shows_what_its_commands_print(command: str, shown: str) -> None:
+    words = shlex.split(command)
+    if words[0] != "halfulp":
+        pytest.skip("not a command of the package")
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        assert cli.main(words[1:]) == 0
+    assert printed.getvalue() == shown
+
+
+def test_the_readme_s_python_example() -> None:
+    text = (ROOT / "README.md").read_text()
+    blocks = re.findall(r"```pycon\n(.*?)```", text, re.S)
+    assert blocks
+    import doctest
+
+    test = doctest.DocTestParser().get_doctest("\n".join(blocks), {}, "README", "README.md", 0)
+    result = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(test)
+    assert result.failed == 0
+    assert result.attempted >= 5
+
+
+def test_the_readme_lists_every_named_format() -> None:
+    text = (ROOT / "README.md").read_text()
+    missing = [name for name in halfulp.formats() if name not in text]
+    assert not missing
+
+
+def test_the_shipped_data_is_what_notice_says() -> None:
+    import hashlib
+
+    digest = hashlib.sha256((ROOT / "data/digits/digits.csv").read_bytes()).hexdigest()
+    assert digest in (ROOT / "NOTICE").read_text()
+    assert digest in (ROOT / "data/digits/README.md").read_text()
