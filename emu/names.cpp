@@ -13,15 +13,9 @@
 namespace halfulp {
 namespace {
 
-// Each list is in the order of its enumeration.
-constexpr std::array<std::string_view, mode_count> modes = {
-    "nearest-even", "nearest-away", "nearest-zero", "toward-zero",     "up", "down", "away", "odd",
-    "stochastic",   "stochastic-b", "stochastic-c", "stochastic-equal"};
-constexpr std::array<std::string_view, overflow_count> overflows = {
-    "ieee", "saturate", "saturate-propagate", "infinity", "nan", "error"};
-constexpr std::array<std::string_view, 4> nan_tos = {"error", "largest", "zero", "negative-zero"};
-constexpr std::array<std::string_view, 4> nan_encodings = {"ieee", "last", "negzero", "none"};
-constexpr std::array<std::string_view, 3> inf_encodings = {"ieee", "last", "none"};
+// In the order of the enumerations; the other lists stand beside theirs.
+constexpr const char* nan_encodings[] = {"ieee", "last", "negzero", "none"};
+constexpr const char* inf_encodings[] = {"ieee", "last", "none"};
 
 const std::map<std::string, std::string, std::less<>>& synonyms() {
   static const std::map<std::string, std::string, std::less<>> table = {
@@ -63,14 +57,12 @@ std::string joined(const auto& names) {
 }
 
 template <class E, std::size_t N>
-E parse_enum(std::string_view what, const std::array<std::string_view, N>& names,
-             std::string_view name) {
-  const auto found = std::find(names.begin(), names.end(), name);
-  if (found == names.end()) {
-    throw std::invalid_argument(std::string(what) + " '" + std::string(name) +
-                                "' is unknown; choose one of " + joined(names));
+E parse_enum(const char* what, const char* const (&names)[N], std::string_view name) {
+  for (std::size_t i = 0; i < N; ++i) {
+    if (name == names[i]) return static_cast<E>(i);
   }
-  return static_cast<E>(found - names.begin());
+  throw std::invalid_argument(std::string(what) + " '" + std::string(name) +
+                              "' is unknown; choose one of " + joined(names));
 }
 
 std::string hex(u64 v) {
@@ -106,7 +98,7 @@ std::optional<Format> parse_canonical(const std::string& name) {
   static const std::regex pattern(
       "fp_e([0-9]{1,4})p([0-9]{1,4})b(-?[0-9]{1,7})_([su])_(ieee|last|negzero|none)_(ieee|last|"
       "none)"
-      "(_nosub)?(_nozero)?(_max([0-9a-f]{1,16}))?");
+      "(_nosub)?(_nozero)?(_max([0-9a-f]{1,32}))?");
   std::smatch m;
   if (!std::regex_match(name, m, pattern)) return std::nullopt;
   Format f{.exponent_bits = std::stoi(m[1]),
@@ -118,26 +110,14 @@ std::optional<Format> parse_canonical(const std::string& name) {
            .subnormals = !m[7].matched,
            .zero = !m[8].matched};
   if (m[9].matched) {
+    if (m[10].length() > 16) {
+      throw std::invalid_argument("'" + name + "': max_code is for formats of at most 64 bits");
+    }
     f.max_code = std::stoull(m[10], nullptr, 16);
     if (f.max_code == 0)
       throw std::invalid_argument("'" + name + "': max_code 0 would leave no value but zero");
   }
   return f;
-}
-
-int edit_distance(std::string_view a, std::string_view b) {
-  std::vector<int> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), 0);
-  for (std::size_t i = 1; i <= a.size(); ++i) {
-    int diagonal = row[0];
-    row[0] = static_cast<int>(i);
-    for (std::size_t j = 1; j <= b.size(); ++j) {
-      const int substituted = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
-      diagonal = row[j];
-      row[j] = std::min({row[j] + 1, row[j - 1] + 1, substituted});
-    }
-  }
-  return row[b.size()];
 }
 
 std::string unknown_format(std::string_view name) {
@@ -153,6 +133,21 @@ std::string unknown_format(std::string_view name) {
 }
 
 }  // namespace
+
+int edit_distance(std::string_view a, std::string_view b) {
+  std::vector<int> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), 0);
+  for (std::size_t i = 1; i <= a.size(); ++i) {
+    int diagonal = row[0];
+    row[0] = static_cast<int>(i);
+    for (std::size_t j = 1; j <= b.size(); ++j) {
+      const int substituted = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
+      diagonal = row[j];
+      row[j] = std::min({row[j] + 1, row[j - 1] + 1, substituted});
+    }
+  }
+  return row[b.size()];
+}
 
 std::string canonical_name(Format f) {
   std::string name = "fp_e" + std::to_string(f.exponent_bits) + "p" + std::to_string(f.precision) +
@@ -227,6 +222,9 @@ std::optional<std::string> problem_with(Format f) {
   if (f.inf == InfEncoding::ieee && f.precision < 2) {
     return "nan 'ieee' beside inf 'ieee' needs a fraction, so a precision of at least 2";
   }
+  if (!f.zero && f.is_signed) {
+    return "a format without zero is unsigned here (as E8M0 is): set is_signed to false as well";
+  }
   if (!f.zero && f.subnormals)
     return "a format without zero has no subnormals: set subnormals to false as well";
   if (f.max_code != 0 && f.width() > 64) return "max_code is for formats of at most 64 bits";
@@ -273,13 +271,16 @@ std::optional<std::string> problem_with(const Rounding& rounding, Format f) {
 }
 
 Mode parse_mode(std::string_view name) {
-  return parse_enum<Mode>("rounding", modes, name);
+  return parse_enum<Mode>("rounding", mode_names, name);
 }
 Overflow parse_overflow(std::string_view name) {
-  return parse_enum<Overflow>("overflow", overflows, name);
+  return parse_enum<Overflow>("overflow", overflow_names, name);
 }
 NanTo parse_nan_to(std::string_view name) {
-  return parse_enum<NanTo>("nan_to", nan_tos, name);
+  return parse_enum<NanTo>("nan_to", nan_to_names, name);
+}
+Operation parse_operation(std::string_view name) {
+  return parse_enum<Operation>("operation", operation_names, name);
 }
 NanEncoding parse_nan_encoding(std::string_view name) {
   return parse_enum<NanEncoding>("nan", nan_encodings, name);
@@ -289,22 +290,22 @@ InfEncoding parse_inf_encoding(std::string_view name) {
 }
 
 std::string_view name_of(Mode mode) {
-  return modes.at(static_cast<std::size_t>(mode));
+  return mode_names[static_cast<int>(mode)];
 }
 std::string_view name_of(Overflow policy) {
-  return overflows.at(static_cast<std::size_t>(policy));
+  return overflow_names[static_cast<int>(policy)];
 }
 std::string_view name_of(NanTo policy) {
-  return nan_tos.at(static_cast<std::size_t>(policy));
+  return nan_to_names[static_cast<int>(policy)];
 }
-std::string_view name_of(NanEncoding encoding) {
-  return nan_encodings.at(static_cast<std::size_t>(encoding));
+std::string_view name_of(Operation op) {
+  return operation_names[static_cast<int>(op)];
 }
-std::string_view name_of(InfEncoding encoding) {
-  return inf_encodings.at(static_cast<std::size_t>(encoding));
+std::string_view name_of(NanEncoding e) {
+  return nan_encodings[static_cast<int>(e)];
 }
-std::vector<std::string_view> mode_names() {
-  return {modes.begin(), modes.end()};
+std::string_view name_of(InfEncoding e) {
+  return inf_encodings[static_cast<int>(e)];
 }
 
 }  // namespace halfulp

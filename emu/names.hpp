@@ -5,10 +5,9 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <vector>
 
+#include "emu/core/arithmetic.hpp"
 #include "emu/core/formats.hpp"
-#include "emu/core/rounding.hpp"
 
 namespace halfulp {
 
@@ -34,6 +33,8 @@ std::optional<std::string> problem_with(const Rounding& rounding, Format f);
 Mode parse_mode(std::string_view name);
 Overflow parse_overflow(std::string_view name);
 NanTo parse_nan_to(std::string_view name);
+Operation parse_operation(std::string_view name);
+std::string_view name_of(Operation op);
 std::string_view name_of(Mode mode);
 std::string_view name_of(Overflow policy);
 std::string_view name_of(NanTo policy);
@@ -41,6 +42,8 @@ std::string_view name_of(NanEncoding encoding);
 std::string_view name_of(InfEncoding encoding);
 NanEncoding parse_nan_encoding(std::string_view name);
 InfEncoding parse_inf_encoding(std::string_view name);
-std::vector<std::string_view> mode_names();
+
+// Levenshtein's distance, for "did you mean".
+int edit_distance(std::string_view a, std::string_view b);
 
 }  // namespace halfulp

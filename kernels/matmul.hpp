@@ -21,7 +21,7 @@ namespace halfulp::kernels {
 
 enum class OrderKind : std::uint8_t {
   sequential,  // k = 0, 1, …: add(acc, mul(a, b)), from c or +0
-  pairwise,    // a tree over k; c is added to its root
+  pairwise,    // a tree over k, its root added to c or +0
   blocked,     // sequential from +0 within blocks of n, the block sums added in sequence to c or +0
   fma_sequential,  // k = 0, 1, …: fma(a, b, acc), from c or +0; `product` is not used
 };
@@ -94,12 +94,8 @@ struct DotProduct {
     return sum.add(left, tree(middle, to), sites.sum(row, column, middle));
   }
 
-  V pairwise(const V* start) const {
-    const std::size_t k = sites.shape.k;
-    if (k == 0) return start != nullptr ? *start : sum.zero();
-    const V root = tree(0, k);
-    if (start == nullptr && k > 1) return root;
-    return sum.add(start != nullptr ? *start : sum.zero(), root, sites.sum(row, column, 0));
+  V pairwise(V start) const {
+    return sum.add(start, tree(0, sites.shape.k), sites.sum(row, column, 0));
   }
 
   V blocked(V start, std::size_t block) const {
@@ -122,7 +118,7 @@ void matmul(const P& product, const A& sum, Order order, MatmulShape shape,
             const typename A::value_type* a, const typename A::value_type* b,
             const typename A::value_type* c, typename A::value_type* out) {
   if (order.kind == OrderKind::blocked && order.block == 0) {
-    throw std::invalid_argument("blocked summation needs a block length of at least 1");
+    throw std::invalid_argument("blocked summation needs a block length of at least 1, not 0");
   }
   for (std::size_t row = 0; row < shape.m; ++row) {
     for (std::size_t column = 0; column < shape.n; ++column) {
@@ -130,9 +126,13 @@ void matmul(const P& product, const A& sum, Order order, MatmulShape shape,
                                          b + column, row, column};
       const std::size_t at = row * shape.n + column;
       const auto start = c != nullptr ? c[at] : sum.zero();
+      if (shape.k == 0) {  // nothing to add: c, or +0 as the sum's format has it
+        out[at] = c != nullptr ? start : sum.add(start, sum.zero(), dot.sites.sum(row, column, 0));
+        continue;
+      }
       switch (order.kind) {
         case OrderKind::sequential: out[at] = dot.sequential(start, 0, shape.k); break;
-        case OrderKind::pairwise: out[at] = dot.pairwise(c != nullptr ? &c[at] : nullptr); break;
+        case OrderKind::pairwise: out[at] = dot.pairwise(start); break;
         case OrderKind::blocked: out[at] = dot.blocked(start, order.block); break;
         case OrderKind::fma_sequential: out[at] = dot.fma_sequential(start); break;
       }

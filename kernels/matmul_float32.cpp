@@ -14,10 +14,10 @@ constexpr int tile_rows = 4;
 constexpr int tile_columns = 32;
 
 template <int Rows>
-[[gnu::always_inline]] inline void full_tile(const float* a, const float* b, float* out, int n,
-                                             int k) {
+[[gnu::always_inline]] inline void full_tile(const float* a, const float* b, float* out,
+                                             std::ptrdiff_t n, std::ptrdiff_t k) {
   float acc[Rows][tile_columns] = {};
-  for (int p = 0; p < k; ++p) {
+  for (std::ptrdiff_t p = 0; p < k; ++p) {
     for (int i = 0; i < Rows; ++i) {
       const float x = a[i * k + p];
       for (int j = 0; j < tile_columns; ++j) acc[i][j] = __builtin_fmaf(x, b[p * n + j], acc[i][j]);
@@ -28,11 +28,12 @@ template <int Rows>
   }
 }
 
-[[gnu::always_inline]] inline void edge_tile(const float* a, const float* b, float* out, int n,
-                                             int k, int rows, int columns) {
+[[gnu::always_inline]] inline void edge_tile(const float* a, const float* b, float* out,
+                                             std::ptrdiff_t n, std::ptrdiff_t k, int rows,
+                                             int columns) {
   for (int i = 0; i < rows; ++i) {
     float acc[tile_columns] = {};
-    for (int p = 0; p < k; ++p) {
+    for (std::ptrdiff_t p = 0; p < k; ++p) {
       for (int j = 0; j < columns; ++j) acc[j] = __builtin_fmaf(a[i * k + p], b[p * n + j], acc[j]);
     }
     for (int j = 0; j < columns; ++j) out[i * n + j] = acc[j];

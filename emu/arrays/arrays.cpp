@@ -124,6 +124,18 @@ void require_valid(Operation op, std::span<const Array> operands, const Array& o
   }
   if (const auto problem = problem_with(format)) throw std::invalid_argument(*problem);
   if (const auto problem = problem_with(rounding, format)) throw std::invalid_argument(*problem);
+  if (is_stochastic(rounding.mode) && out.size() > 0 &&
+      random.offset + (out.size() - 1) < random.offset) {
+    throw std::invalid_argument("offset is " + std::to_string(random.offset) +
+                                ", but must leave room below 2^64 for " +
+                                std::to_string(out.size()) + " elements");
+  }
+  for (std::size_t d = 0; d < out.shape.size(); ++d) {
+    if (out.size() > 1 && out.shape[d] > 1 && out.strides[d] == 0) {
+      throw std::invalid_argument(
+          "the result repeats its memory (a stride is 0); pass an array of its own memory");
+    }
+  }
   if (is_stochastic(rounding.mode) && (random.count < 1 || random.count > 64)) {
     throw std::invalid_argument("random_bits is " + std::to_string(random.count) +
                                 ", but must be 1 to 64");
@@ -136,9 +148,10 @@ void require_valid(Operation op, std::span<const Array> operands, const Array& o
                                   " bits and do not fit elements of " + std::to_string(room));
     }
   } else if (!holds_every_value(out.format, format)) {
-    throw std::invalid_argument("an array of " + name_of(out.format) +
-                                " cannot hold every value of " + name_of(format) +
-                                "; use a wider array type, or encode, which gives codes");
+    throw std::invalid_argument(
+        "an array of " + name_of(out.format) + " cannot hold every value of " + name_of(format) +
+        (format.width() <= 64 ? "; use a wider array type, or encode, which gives codes"
+                              : "; no array type does, the command line and C++ compute with it"));
   }
   for (const Array& x : operands) {
     if (x.shape != out.shape)
@@ -174,8 +187,11 @@ void run_job(Operation op, std::span<const Array> operands, const Array& out, Fo
 void require_reportable(Flags flags, const std::string& what, Format format,
                         const Rounding& rounding) {
   if ((flags & flag_nan_lost) != 0) {
-    throw RoundingError(what + " is NaN, which " + name_of(format) +
-                        " cannot hold; choose nan_to 'largest', 'zero' or 'negative-zero'");
+    std::string remedy = "'largest'";
+    if (format.zero) remedy += " or 'zero'";
+    if (format.has_negative_zero()) remedy += " or 'negative-zero'";
+    const char* why = format.is_signed ? " gives NaN, which " : " gives NaN or is negative, which ";
+    throw RoundingError(what + why + name_of(format) + " cannot hold; choose nan_to " + remedy);
   }
   if (rounding.overflow == Overflow::error && (flags & flag_overflow) != 0) {
     throw RoundingError(what + " overflows " + name_of(format) +

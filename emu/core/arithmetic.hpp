@@ -10,6 +10,8 @@
 namespace halfulp {
 
 enum class Operation : std::uint8_t { convert, add, sub, mul, div, sqrt, fma };
+inline constexpr const char* operation_names[] = {"convert", "add",  "sub", "mul",
+                                                  "div",     "sqrt", "fma"};
 
 constexpr int operand_count(Operation op) {
   switch (op) {

@@ -116,16 +116,32 @@ struct Format {
 };
 
 // Whether every value of `narrow` is a value of `wide` (sign, range, quanta, zeros, NaN and
-// infinities).
+// infinities). Codes of `narrow` above its max_code count too, since they decode to values.
 constexpr bool holds_every_value(Format wide, Format narrow) {
   if (narrow.is_signed && !wide.is_signed) return false;
-  if (narrow.precision > wide.precision || narrow.emax() > wide.emax()) return false;
+  if (narrow.precision > wide.precision) return false;
+
+  // The largest values: exponents, then significands, moved to the wide format's precision.
+  narrow.max_code = 0;
+  const int reach = narrow.emax();
+  if (reach > wide.emax()) return false;
+  if (reach == wide.emax()) {
+    const auto significand = [](Format f, int precision) {
+      const u128 hidden = u128{1} << f.fraction_bits();
+      const u128 fraction = f.largest_code() & (hidden - 1);
+      return (hidden | fraction) << (precision - f.precision);
+    };
+    if (significand(narrow, wide.precision) > significand(wide, wide.precision)) return false;
+  }
+
+  // The smallest: values in the wide format's subnormal range have its least quantum, whatever
+  // their exponent.
   const bool narrow_dips = narrow.zero && narrow.subnormals;
   const int narrow_least = narrow_dips ? narrow.least_quantum_exponent() : narrow.emin();
   const int wide_least = wide.subnormals ? wide.least_quantum_exponent() : wide.emin();
   if (narrow_least < wide_least) return false;
-  // Values in the wide format's subnormal range have its least quantum, whatever their exponent.
   if (narrow.emin() < wide.emin() && narrow.least_quantum_exponent() < wide_least) return false;
+
   if (narrow.zero && !wide.zero) return false;
   if (narrow.has_negative_zero() && !wide.has_negative_zero()) return false;
   if (narrow.has_nan() && !wide.has_nan()) return false;

@@ -23,7 +23,13 @@ enum class Mode : std::uint8_t {
   stochastic_c,      // away from zero iff roundTiesToEven(2^r·frac) + R >= 2^r
   stochastic_equal,  // away from zero iff the top bit of R is set
 };
-inline constexpr int mode_count = 12;
+
+// Names, in the order of the enumeration.
+inline constexpr const char* mode_names[] = {
+    "nearest-even", "nearest-away", "nearest-zero", "toward-zero",     "up", "down", "away", "odd",
+    "stochastic",   "stochastic-b", "stochastic-c", "stochastic-equal"};
+inline constexpr int mode_count = sizeof(mode_names) / sizeof(mode_names[0]);
+inline constexpr int deterministic_mode_count = static_cast<int>(Mode::stochastic);
 
 constexpr bool is_stochastic(Mode m) {
   return m >= Mode::stochastic;
@@ -38,10 +44,13 @@ enum class Overflow : std::uint8_t {
   nan,                 // NaN in every mode
   error,               // as ieee; array functions and the command line then report an error
 };
-inline constexpr int overflow_count = 6;
+inline constexpr const char* overflow_names[] = {"ieee",     "saturate", "saturate-propagate",
+                                                 "infinity", "nan",      "error"};
+inline constexpr int overflow_count = sizeof(overflow_names) / sizeof(overflow_names[0]);
 
 // What NaN becomes in a format that has none.
 enum class NanTo : std::uint8_t { error, largest, zero, negative_zero };
+inline constexpr const char* nan_to_names[] = {"error", "largest", "zero", "negative-zero"};
 
 enum class Tininess : std::uint8_t { after_rounding, before_rounding };
 

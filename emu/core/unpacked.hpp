@@ -54,7 +54,9 @@ constexpr Unpacked<S> unpack(S code, Format f) {
 
   // 2. Exponent field 0: zero and the subnormals, unless the format has no zero.
   if (f.zero && field == 0) {
-    if (fraction == 0 || !f.subnormals) return Unpacked<S>::make_zero(negative);
+    if (fraction == 0 || !f.subnormals) {
+      return Unpacked<S>::make_zero(negative && f.has_negative_zero());
+    }
     return {.kind = Kind::finite,
             .negative = negative,
             .exponent = f.least_quantum_exponent(),
