@@ -1,5 +1,5 @@
 // The core on the device against the core on the host: every operand pair of 8-bit formats, every
-// operation, every mode and policy; fma over all triples of a 4-bit and samples of the 8-bit
+// operation, mode and overflow policy; fma over all triples of a 4-bit and samples of the 8-bit
 // formats; wider formats on random operands; stochastic rounding with its random bits drawn on the
 // device. Results are compared as codes and flags, bit for bit.
 //
@@ -133,6 +133,8 @@ int main() {
         const u64 n = p.exhaustive ? u64{1} << (operands * width) : u64{1} << 15;
         for (int policy = 0; policy < (p.exhaustive ? overflow_count : 1); ++policy) {
           p.rounding.overflow = static_cast<Overflow>(policy);
+          p.rounding.nan_to = static_cast<NanTo>(policy % 4);
+          p.rounding.tininess = static_cast<Tininess>(policy % 2);
           const int needed =
               required_bits(p.op, f.precision, f, width, p.rounding.mode, p.random.count);
           if (needed <= 64) run<u64>(p, n, row.name, totals);

@@ -1,8 +1,9 @@
 """Breaks the core in named ways and shows that the quick check catches each.
 
 Every mutant is one textual change of one header of emu/. For each, a copy of the tree's sources is built into
-halfulp-verify and `--quick --stop-early` is run: a mutant is caught if the check reports a mismatch. An unchanged
-copy runs first and must pass. Exit code 0 if every mutant is caught.
+halfulp-verify and `--quick --stop-early` is run: a mutant is caught if the check reports a mismatch (a
+crash or a hang is not a catch). An unchanged copy runs first and must pass. Exit code 0 if every mutant is
+caught.
 
     python tests/mutants/run.py [--only NAME] [--json]
 """
@@ -18,7 +19,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -131,7 +132,7 @@ MUTANTS = [
         "inexact flag missing", PACK, "flags |= flag_inexact;\n    const bool odd", "const bool odd"
     ),
     Mutant(
-        "tie of the no-subnormal gap goes up",
+        "the gap below the least normal ends at the least code",
         PACK,
         "code = gap ? static_cast<S>(f.least_normal_code())",
         "code = gap ? S{1}",
@@ -221,10 +222,7 @@ SOURCES = [
     "emu/arrays/round_float32.cpp",
 ]
 FLAGS = ["-std=c++20", "-O1", "-ffp-contract=off", "-w"]
-UNTOUCHED = {
-    "tests/oracle/oracle.cpp",
-    "tests/verify/main.cpp",
-}  # include no header that a mutant changes
+UNTOUCHED = {"tests/oracle/oracle.cpp"}  # includes nothing that a mutant changes
 
 
 def apply(mutant: Mutant, tree: Path) -> None:
@@ -239,34 +237,45 @@ def apply(mutant: Mutant, tree: Path) -> None:
     path.write_text(text)
 
 
-def build_and_run(tree: Path, shared: dict[str, Path]) -> tuple[bool, str]:
-    """Whether the check passed, and its last word. Objects in `shared` are reused."""
+@dataclass(frozen=True)
+class Outcome:
+    """passed: no mismatch. caught: the check itself reported one. Neither: it crashed or hung."""
+
+    passed: bool
+    caught: bool
+    word: str
+    seconds: float = 0.0
+
+
+def build_and_run(tree: Path, shared: dict[str, Path]) -> Outcome:
+    """Builds halfulp-verify in the tree and runs it. Objects in `shared` are reused."""
     objects = []
     for source in SOURCES:
         target = shared.get(source)
         if target is None:
             target = tree / (source.replace("/", "_") + ".o")
-            built = subprocess.run(
-                ["g++", *FLAGS, f"-I{tree}", "-c", str(tree / source), "-o", str(target)],
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            if built.returncode != 0:
-                raise SystemExit(f"a mutant does not compile:\n{built.stderr}")
+            compile_one(tree, source, target)
         objects.append(str(target))
     program = tree / "verify"
     subprocess.run(["g++", *objects, "-lmpfr", "-lgmp", "-o", str(program)], check=True)
-    ran = subprocess.run(
-        [str(program), "--quick", "--stop-early", "--jobs", "1"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    lines = [line for line in ran.stderr.splitlines() if line.startswith("MISMATCH")]
-    if ran.returncode not in (0, 1):
-        return False, f"the check ended with exit code {ran.returncode}"
-    return ran.returncode == 0, lines[0] if lines else ran.stdout.strip().splitlines()[-1]
+    command = [str(program), "--quick", "--stop-early", "--jobs", "1"]
+    try:
+        ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    except subprocess.TimeoutExpired:
+        return Outcome(False, False, "the check did not end within 600 s")
+    mismatches = [line for line in ran.stderr.splitlines() if line.startswith("MISMATCH")]
+    if ran.returncode == 0:
+        return Outcome(True, False, ran.stdout.strip().splitlines()[-1])
+    if ran.returncode == 1 and mismatches:
+        return Outcome(False, True, mismatches[0])
+    return Outcome(False, False, f"the check ended with exit code {ran.returncode}")
+
+
+def compile_one(tree: Path, source: str, target: Path) -> None:
+    command = ["g++", *FLAGS, f"-I{tree}", "-c", str(tree / source), "-o", str(target)]
+    built = subprocess.run(command, capture_output=True, text=True, check=False)
+    if built.returncode != 0:
+        raise SystemExit(f"a mutant does not compile:\n{built.stderr}")
 
 
 def copy_tree(to: Path) -> Path:
@@ -275,16 +284,14 @@ def copy_tree(to: Path) -> Path:
     return to
 
 
-def try_mutant(
-    mutant: Mutant | None, base: Path, shared: dict[str, Path]
-) -> tuple[bool, str, float]:
+def try_mutant(mutant: Mutant | None, base: Path, shared: dict[str, Path]) -> Outcome:
     start = time.monotonic()
     with tempfile.TemporaryDirectory(dir=base) as folder:
         tree = copy_tree(Path(folder) / "tree")
         if mutant is not None:
             apply(mutant, tree)
-        passed, word = build_and_run(tree, shared)
-    return not passed, word, time.monotonic() - start
+        outcome = build_and_run(tree, shared)
+    return replace(outcome, seconds=round(time.monotonic() - start, 1))
 
 
 def write_tally(page: Path, results: list[dict[str, object]]) -> None:
@@ -330,36 +337,29 @@ def main() -> int:
         clean = copy_tree(base / "clean")
         shared: dict[str, Path] = {}
         for source in sorted(UNTOUCHED):
-            target = base / (source.replace("/", "_") + ".o")
-            subprocess.run(
-                ["g++", *FLAGS, f"-I{clean}", "-c", str(clean / source), "-o", str(target)],
-                check=True,
-            )
-            shared[source] = target
-        caught, word, seconds = try_mutant(None, base, shared)
-        if caught:
-            print(f"the unchanged core does not pass: {word}")
+            shared[source] = base / (source.replace("/", "_") + ".o")
+            compile_one(clean, source, shared[source])
+        unchanged = try_mutant(None, base, shared)
+        if not unchanged.passed:
+            print(f"the unchanged core does not pass: {unchanged.word}")
             return 1
         if not args.json:
-            print(f"unchanged core passes ({seconds:.0f} s): {word}", flush=True)
+            print(
+                f"unchanged core passes ({unchanged.seconds:.0f} s): {unchanged.word}", flush=True
+            )
         results = []
         start = time.monotonic()
         with ThreadPoolExecutor(args.jobs) as pool:
-            outcomes = pool.map(lambda m: (m, try_mutant(m, base, shared)), chosen)
-            for done, (mutant, (caught, word, seconds)) in enumerate(outcomes, 1):
+            outcomes = pool.map(lambda m: try_mutant(m, base, shared), chosen)
+            for done, (mutant, o) in enumerate(zip(chosen, outcomes, strict=True), 1):
                 results.append(
-                    {
-                        "name": mutant.name,
-                        "caught": caught,
-                        "by": word,
-                        "seconds": round(seconds, 1),
-                    }
+                    {"name": mutant.name, "caught": o.caught, "by": o.word, "seconds": o.seconds}
                 )
                 if not args.json:
                     left = (time.monotonic() - start) / done * (len(chosen) - done)
-                    state = "caught" if caught else "MISSED"
+                    state = "caught" if o.caught else "MISSED"
                     print(
-                        f"{state}  {mutant.name}  (about {left:.0f} s left)\n        {word[:150]}",
+                        f"{state}  {mutant.name}  (about {left:.0f} s left)\n        {o.word[:150]}",
                         flush=True,
                     )
     if args.tally:

@@ -136,7 +136,9 @@ void Format::decode(Code code, Real& value) const {
     mpfr_add_ui(value.get(), value.get(), 1, MPFR_RNDZ);
     mpfr_mul_2si(value.get(), value.get(), field - bias_, MPFR_RNDZ);
   }
-  mpfr_setsign(value.get(), value.get(), negative ? 1 : 0, MPFR_RNDZ);
+  // A format without negative zero has none among the unused codes of field 0 either.
+  const bool only_positive_zero = nan_ == "negzero" && mpfr_zero_p(value.get()) != 0;
+  mpfr_setsign(value.get(), value.get(), negative && !only_positive_zero ? 1 : 0, MPFR_RNDZ);
 }
 
 Code Format::encode(const Real& magnitude) const {

@@ -70,7 +70,7 @@ TEST_CASE("law: rounding is monotonic, and odd modes mirror under negation") {
 
 TEST_CASE(
     "law: the share of R that rounds away is the discarded fraction, to within one part in 2^r") {
-  // 1 + k/16 between 1 and 1.125 (E4M3): frac = k/2 of 8 sub-steps of the quantum 1/8.
+  // 1 + k/64 between 1 and 1.125 (E4M3), k of the 8 parts of the quantum 1/8.
   for (int k = 0; k <= 8; ++k) {
     const double x = 1 + k / 64.0;
     int away = 0;

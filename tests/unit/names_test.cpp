@@ -93,9 +93,10 @@ TEST_CASE("bad names get one sentence with the value and the remedy") {
 TEST_CASE("impossible combinations of NaN, infinity, zero and sign are refused") {
   for (const char* name :
        {"fp_e4p4b7_u_negzero_none", "fp_e4p4b7_s_last_ieee", "fp_e4p4b7_s_ieee_last",
-        "fp_e4p1b7_s_ieee_ieee", "fp_e4p4b7_s_last_none_nozero", "fp_e1p4b1_s_ieee_ieee",
-        "fp_e4p4b7_s_last_none_max7f", "fp_e4p4b7_s_last_none_max7e", "fp_e1p1b0_s_last_last",
-        "fp_e1p1b0_s_last_none", "fp_e1p1b0_u_last_last_nosub_nozero",
+        "fp_e4p1b7_s_ieee_ieee", "fp_e4p4b7_s_last_none_nozero",
+        "fp_e3p3b3_s_last_none_nosub_nozero", "fp_e4p4b7_u_last_none_nozero",
+        "fp_e1p4b1_s_ieee_ieee", "fp_e4p4b7_s_last_none_max7f", "fp_e4p4b7_s_last_none_max7e",
+        "fp_e1p1b0_s_last_last", "fp_e1p1b0_s_last_none", "fp_e1p1b0_u_last_last_nosub_nozero",
         "fp_e4p4b7_s_last_none_max7"}) {
     INFO(name);
     CHECK_THROWS_AS(parse_format(name), std::invalid_argument);

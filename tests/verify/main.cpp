@@ -72,9 +72,10 @@ class State {
 
   const std::map<std::string, Done>& done() const { return done_; }
 
+  // A unit with mismatches is not remembered: the next run shows them again.
   void add(const Unit& unit, const Tally& tally) {
     done_[unit.id] = {unit.format, unit.operation, tally.cases, tally.mismatches};
-    if (path_.empty()) return;
+    if (path_.empty() || tally.mismatches != 0) return;
     std::ofstream out(path_, std::ios::app);
     out << "\n"
         << Json{{"sources", key_},       {"unit", unit.id},

@@ -93,7 +93,7 @@ std::vector<Subject> odd_formats() {
        {"fp_e3p3b3_s_ieee_ieee_nosub", "fp_e3p3b3_u_last_last", "fp_e3p1b4_s_negzero_last",
         "fp_e2p3b2_s_negzero_last_max9", "fp_e4p1b7_s_none_none_nosub",
         "fp_e4p2b7_u_last_none_nosub_nozero", "fp_e1p4b1_s_none_none", "fp_e3p3b-4_s_ieee_none",
-        "fp_e3p2b3_s_last_none_nosub"}) {
+        "fp_e3p2b3_s_last_none_nosub", "fp_e3p3b4_s_negzero_none_nosub"}) {
     subjects.emplace_back(halfulp::parse_format(name));
   }
   return subjects;
@@ -122,8 +122,7 @@ std::vector<Unit> small_format_units(Level level) {
     if (f->emulated.width() <= 6) {
       add("fma", f, "", [f] { return exhaust<u64>(Operation::fma, f); });
       for (const Operation op : {Operation::add, Operation::mul, Operation::div}) {
-        static constexpr const char* names[] = {"", "add", "", "mul", "div"};
-        add(names[static_cast<int>(op)], f, "/128-bit", [f, op] { return exhaust<u128>(op, f); });
+        add(std::string(name_of(op)), f, "/128-bit", [f, op] { return exhaust<u128>(op, f); });
       }
     }
     for (const char* wide : {"binary16", "bfloat16"}) {
@@ -161,7 +160,8 @@ std::vector<Unit> stochastic_units(Level level) {
              for (u64 x = 0; x < 65536; x += stride) {
                a.operands[0] = x;
                situate(a, s);
-               for (int mode = deterministic_modes; mode < halfulp::mode_count; ++mode) {
+               for (int mode = halfulp::deterministic_mode_count; mode < halfulp::mode_count;
+                    ++mode) {
                  for (u64 bits = 0; bits < u64{1} << r; ++bits) {
                    compare<u64>(a, s, {.mode = static_cast<halfulp::Mode>(mode)}, {bits, r}, tally);
                  }
@@ -174,10 +174,9 @@ std::vector<Unit> stochastic_units(Level level) {
     // bits.
     for (const Operation op :
          {Operation::add, Operation::sub, Operation::mul, Operation::div, Operation::fma}) {
-      static constexpr const char* names[] = {"", "add", "sub", "mul", "div", "", "fma"};
       const u64 stride = tiny_format ? 1 : (full ? 3 : 31);
       units.push_back(
-          {std::string("stochastic ") + names[static_cast<int>(op)] + "/" + f->name, f->name,
+          {std::string("stochastic ") + std::string(name_of(op)) + "/" + f->name, f->name,
            "stochastic", [=] {
              Tally tally;
              oracle::Situation s;
@@ -189,7 +188,8 @@ std::vector<Unit> stochastic_units(Level level) {
                a.operands[1] = pair / codes;
                a.operands[2] = (pair * 7 + 3) % codes;
                situate(a, s);
-               for (int mode = deterministic_modes; mode < halfulp::mode_count; ++mode) {
+               for (int mode = halfulp::deterministic_mode_count; mode < halfulp::mode_count;
+                    ++mode) {
                  for (u64 bits = 0; bits < 8; ++bits) {
                    compare<u64>(a, s, {.mode = static_cast<halfulp::Mode>(mode)}, {bits, 3}, tally);
                  }

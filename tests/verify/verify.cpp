@@ -19,9 +19,8 @@ std::string hex(u128 v) {
 
 std::string describe(const Application& a, const halfulp::Rounding& r, halfulp::RandomBits random,
                      halfulp::Packed<u128> got, const oracle::Expected& want) {
-  static constexpr const char* names[] = {"convert", "add", "sub", "mul", "div", "sqrt", "fma"};
   std::ostringstream text;
-  text << names[static_cast<int>(a.op)];
+  text << name_of(a.op);
   for (int k = 0; k < operand_count(a.op); ++k)
     text << " " << a.operand_formats[k]->name << ":" << hex(a.operands[k]);
   text << " -> " << a.result->name << " " << name_of(r.mode) << " overflow=" << name_of(r.overflow)
@@ -48,7 +47,7 @@ std::vector<halfulp::Rounding> all_roundings(halfulp::Format f) {
   const auto add = [&](const halfulp::Rounding& r) {
     if (!problem_with(r, f)) all.push_back(r);
   };
-  for (int m = 0; m < deterministic_modes; ++m) {
+  for (int m = 0; m < halfulp::deterministic_mode_count; ++m) {
     halfulp::Rounding r{.mode = static_cast<halfulp::Mode>(m)};
     for (int o = 0; o < halfulp::overflow_count; ++o) {
       r.overflow = static_cast<halfulp::Overflow>(o);

@@ -34,8 +34,6 @@ std::vector<Unit> stochastic_units(Level level);    // every value of the random
 std::vector<Unit> wide_format_units(Level level);   // boundaries x weighted random
 std::vector<Unit> float32_units(Level level);       // the float32 array path against the core
 
-inline constexpr int deterministic_modes = 8;
-
 // A format as both sides know it.
 struct Subject {
   explicit Subject(halfulp::Format f)

@@ -10,8 +10,6 @@ using halfulp::Operation;
 using halfulp::u128;
 using halfulp::u64;
 
-constexpr const char* operation_names[] = {"convert", "add", "sub", "mul", "div", "sqrt", "fma"};
-
 // Draws operands where errors live: special codes and their neighbours, significands with few bits
 // or long runs, and exponents close to those of the operand before (alignment, cancellation) or
 // near the format's ends.
@@ -88,7 +86,7 @@ void compare_modes(const Application& a, const oracle::Situation& s, Generator& 
       compare<u128>(a, s, r, random, tally);
     }
   };
-  for (int m = 0; m < deterministic_modes; ++m) {
+  for (int m = 0; m < halfulp::deterministic_mode_count; ++m) {
     halfulp::Rounding r{.mode = static_cast<halfulp::Mode>(m)};
     r.tininess =
         g.chance(4) ? halfulp::Tininess::before_rounding : halfulp::Tininess::after_rounding;
@@ -97,7 +95,7 @@ void compare_modes(const Application& a, const oracle::Situation& s, Generator& 
     with(r, {});
   }
   static constexpr int counts[] = {1, 2, 8, 16, 24, 32, 53, 63, 64};
-  for (int m = deterministic_modes; m < halfulp::mode_count; ++m) {
+  for (int m = halfulp::deterministic_mode_count; m < halfulp::mode_count; ++m) {
     const int count = counts[g.bits() % 9];
     // Random bits at the threshold as often as anywhere: all ones, all zeros, single bits.
     u64 random = g.bits();
@@ -124,8 +122,6 @@ Tally run_random(Operation op, const Subject& result, const std::vector<Subject>
       a.operand_formats[k] = &f;
       a.operands[k] = g.draw(f, product && k < 2 ? centre / 2 : centre);
     }
-    // Half of the conversions start from a value close to the result format's: its code, widened,
-    // and a little more.
     situate(a, s);
     compare_modes(a, s, g, tally);
   }
@@ -143,10 +139,9 @@ std::vector<Unit> wide_format_units(Level level) {
   }
   const auto add = [&](Operation op, const Subject& result, const std::string& detail, Plan plan) {
     const auto shared = std::make_shared<const Subject>(result);
-    units.push_back(
-        {std::string(operation_names[static_cast<int>(op)]) + "/" + result.name + detail,
-         result.name, operation_names[static_cast<int>(op)],
-         [=] { return run_random(op, *shared, others, plan); }});
+    units.push_back({std::string(name_of(op)) + "/" + result.name + detail, result.name,
+                     std::string(name_of(op)),
+                     [=] { return run_random(op, *shared, others, plan); }});
   };
   u64 seed = 1;
   const u64 parts = full ? 4 : 1;
