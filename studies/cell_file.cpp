@@ -4,6 +4,7 @@
 #include <span>
 
 #include "emu/names.hpp"
+#include "studies/precision.hpp"
 
 namespace halfulp::studies {
 namespace {
@@ -48,22 +49,19 @@ void CellFile::write_counts(const TrainingResult& result) {
   }
 }
 
-void CellFile::write_checkpoint(const Mlp<float>& master) {
+void CellFile::write_checkpoint(const Parameters<float>& master) {
   const Format format = spec_.precision.of(Role::master).format;
-  const auto write = [&](const std::string& path, const Tensor<float>& x) {
+  for (const Parameter<float>& p : master) {
+    const std::string path = "/checkpoint/" + p.name;
+    const Tensor<float>& x = p.values;
     if (format == formats::binary32) {
       file_.write_matrix(path, x.data, x.rows, x.cols);
-      return;
+      continue;
     }
     std::vector<std::uint32_t> codes;
     codes.reserve(x.size());
     for (const float v : x.data) codes.push_back(code_of(v, format));
     file_.write_codes(path, codes, x.rows, x.cols, format.width(), halfulp::name_of(format));
-  };
-  for (std::size_t l = 0; l < master.layers.size(); ++l) {
-    const std::string layer = "/checkpoint/layer" + std::to_string(l);
-    write(layer + ".weight", master.layers[l].weight);
-    write(layer + ".bias", master.layers[l].bias);
   }
 }
 
@@ -72,11 +70,14 @@ void CellFile::complete(const TrainingResult& result, const Provenance& provenan
   write_counts(result);
   write_checkpoint(result.master);
   const RoleSpec& weights = spec_.precision.of(Role::weights);
-  const std::array<std::pair<const char*, std::string>, 11> texts = {{
+  const std::array<std::pair<const char*, std::string>, 14> texts = {{
       {"halfulp_version", provenance.version},
       {"git_sha", provenance.git_sha},
       {"compiler", provenance.compiler},
       {"flags", provenance.flags},
+      {"numerics", provenance.numerics},
+      {"libc", provenance.libc},
+      {"cpu", provenance.cpu},
       {"device", "cpu"},
       {"format", halfulp::name_of(weights.format)},
       {"rounding", std::string(halfulp::name_of(weights.rounding))},

@@ -13,9 +13,15 @@ namespace halfulp::studies {
 
 // Where a result comes from.
 struct Provenance {
-  std::string version, git_sha, compiler, flags;
-  std::string started;  // UTC, ISO 8601
-  std::string data_sha256;
+  std::string version = "unknown";
+  std::string git_sha = "unknown";
+  std::string compiler = "unknown";
+  std::string flags = "unknown";
+  std::string numerics = "unknown";  // SHA-256 over the sources that decide bits
+  std::string libc = "unknown";      // libc and processor: whose exp, log, cos and tanh these are
+  std::string cpu = "unknown";
+  std::string started = "unknown";  // UTC, ISO 8601
+  std::string data_sha256 = "unknown";
 };
 
 class CellFile {
@@ -33,7 +39,7 @@ class CellFile {
 
  private:
   void write_counts(const TrainingResult& result);
-  void write_checkpoint(const Mlp<float>& master);
+  void write_checkpoint(const Parameters<float>& master);
 
   CellSpec spec_;
   PartFile names_;

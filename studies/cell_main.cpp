@@ -5,15 +5,23 @@
 #include <chrono>
 #include <cmath>
 #include <ctime>
+#include <fstream>
 #include <iostream>
 #include <iterator>
+#include <new>
 #include <optional>
+#include <stdexcept>
 #include <string>
+
+#ifdef __GLIBC__
+  #include <gnu/libc-version.h>
+#endif
 
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
 #include "studies/cell_file.hpp"
+#include "studies/data.hpp"
 #include "studies/read_file.hpp"
 #include "studies/sha256.hpp"
 
@@ -22,6 +30,9 @@
 #endif
 #ifndef HALFULP_GIT_SHA
   #define HALFULP_GIT_SHA "unknown"
+#endif
+#ifndef HALFULP_NUMERICS
+  #define HALFULP_NUMERICS "unknown"
 #endif
 #ifndef HALFULP_COMPILER_FLAGS
   #define HALFULP_COMPILER_FLAGS "unknown"
@@ -43,6 +54,7 @@ struct Options {
   bool progress = false;
   bool canonical = false;
   bool force = false;
+  bool version = false;
 };
 
 int complain(int code, const std::string& sentence) {
@@ -58,6 +70,24 @@ std::string compiler() {
 #else
   return "unknown";
 #endif
+}
+
+std::string libc() {
+#ifdef __GLIBC__
+  return std::string("glibc ") + gnu_get_libc_version();
+#else
+  return "unknown";
+#endif
+}
+
+// libm chooses its versions of exp, log, cos and tanh by the processor.
+std::string cpu() {
+  std::ifstream facts("/proc/cpuinfo");
+  for (std::string line; std::getline(facts, line);) {
+    const std::size_t colon = line.find(": ");
+    if (line.starts_with("model name") && colon != std::string::npos) return line.substr(colon + 2);
+  }
+  return "unknown";
 }
 
 std::string utc_now() {
@@ -89,6 +119,22 @@ int write_canonical() {
     }
   }
   return 0;
+}
+
+// What a result would depend on beside its specification.
+void write_version(const Options& options) {
+  if (!options.json_line) {
+    std::cout << "halfulp-cell " << HALFULP_VERSION << std::endl;
+    return;
+  }
+  json line = {
+      {"version", HALFULP_VERSION}, {"numerics", HALFULP_NUMERICS}, {"git_sha", HALFULP_GIT_SHA}};
+  try {
+    line["data_sha256"] = sha256_of(load_data(DataSpec{}, options.data));
+  } catch (const DataError&) {
+    line["data_sha256"] = nullptr;
+  }
+  std::cout << line.dump() << std::endl;
 }
 
 void report_progress(const Metrics& m, int steps) {
@@ -126,14 +172,20 @@ json summary(const CellSpec& spec, const TrainingResult& result, double wall_sec
 
 void run_cell(const Options& options) {
   const CellSpec spec = parse_spec(read_spec(options.spec));
-  Provenance provenance{HALFULP_VERSION,        HALFULP_GIT_SHA, compiler(),
-                        HALFULP_COMPILER_FLAGS, utc_now(),       ""};
+  Provenance provenance{.version = HALFULP_VERSION,
+                        .git_sha = HALFULP_GIT_SHA,
+                        .compiler = compiler(),
+                        .flags = HALFULP_COMPILER_FLAGS,
+                        .numerics = HALFULP_NUMERICS,
+                        .libc = libc(),
+                        .cpu = cpu(),
+                        .started = utc_now()};
   const auto start = std::chrono::steady_clock::now();
   const auto elapsed = [&] {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   };
-  const Dataset data = load_digits(find_digits(options.data), spec.data.held_out);
-  provenance.data_sha256 = data.sha256;
+  const Dataset data = load_data(spec.data, options.data);
+  provenance.data_sha256 = sha256_of(data);
 
   std::optional<CellFile> file;
   if (options.out) file.emplace(*options.out, options.force, spec);
@@ -154,13 +206,15 @@ void run_cell(const Options& options) {
 int parse_arguments(int argc, char** argv, Options& options) {
   CLI::App app{
       "Trains one network under one precision policy and writes one HDF5 file (docs/cells.md)."};
-  app.set_version_flag("--version", std::string("halfulp-cell ") + HALFULP_VERSION);
+  app.add_flag("--version", options.version,
+               "version; with --json also what results depend on: sources, commit, data");
   app.add_option("--spec", options.spec, "specification, TOML or JSON; - for standard input")
       ->type_name("FILE");
   app.add_option("--out", options.out, "the file to write; loses .part when complete")
       ->type_name("NAME.h5.part");
   app.add_option("--data", options.data,
-                 "folder that holds digits/digits.csv (default: $HALFULP_DATA, or as installed)")
+                 "folder that holds the data, as digits/digits.csv (default: $HALFULP_DATA, or as "
+                 "installed)")
       ->type_name("DIR");
   app.add_flag("--json", options.json_line, "one line of JSON with the result on standard output");
   app.add_flag("--progress", options.progress,
@@ -176,12 +230,10 @@ int parse_arguments(int argc, char** argv, Options& options) {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp& help) {
     return app.exit(help);
-  } catch (const CLI::CallForVersion& version) {
-    return app.exit(version);
   } catch (const CLI::ParseError& error) {
     return complain(exit_usage, std::string(error.what()) + "; --help lists the arguments");
   }
-  if (options.canonical) return -1;
+  if (options.canonical || options.version) return -1;
   if (options.spec.empty())
     return complain(exit_usage, "--spec is missing; --help lists the arguments");
   if (!options.out && !options.json_line) {
@@ -197,11 +249,19 @@ int main(int argc, char** argv) {
   try {
     Options options;
     if (const int code = parse_arguments(argc, argv, options); code >= 0) return code;
+    if (options.version) {
+      write_version(options);
+      return 0;
+    }
     if (options.canonical) return write_canonical();
     run_cell(options);
     return 0;
   } catch (const SpecError& error) {
     return complain(exit_usage, error.what());
+  } catch (const std::invalid_argument& error) {
+    return complain(exit_usage, error.what());
+  } catch (const std::bad_alloc&) {
+    return complain(exit_files, "not enough memory for this model and batch; make them smaller");
   } catch (const std::exception& error) {
     // FileError, DataError, Hdf5Error, and what the system may throw.
     return complain(exit_files, error.what());

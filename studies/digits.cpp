@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
-#include <cstdlib>
 #include <string_view>
 
 #include "studies/random.hpp"
@@ -87,46 +86,19 @@ Images select(const std::vector<Row>& rows, const int* indices, int count) {
 
 }  // namespace
 
-fs::path find_digits(const std::optional<fs::path>& directory) {
-  const fs::path inside = fs::path("digits") / "digits.csv";
-  std::vector<fs::path> candidates;
-  const char* environment = std::getenv("HALFULP_DATA");
-  std::string remedy = "name the folder that holds digits/digits.csv with --data or HALFULP_DATA";
-  if (directory) {
-    candidates.push_back(*directory / inside);
-    remedy = "--data must name the folder that holds digits/digits.csv";
-  } else if (environment != nullptr && *environment != '\0') {
-    candidates.push_back(fs::path(environment) / inside);
-    remedy = "HALFULP_DATA must name the folder that holds digits/digits.csv";
-  } else {
-#ifdef HALFULP_DATA_DIR
-    candidates.push_back(fs::path(HALFULP_DATA_DIR) / inside);
-#endif
-    std::error_code no_proc;
-    const fs::path program = fs::read_symlink("/proc/self/exe", no_proc);
-    if (!no_proc)
-      candidates.push_back(program.parent_path().parent_path() / "share" / "halfulp" / "data" /
-                           inside);
-  }
-  std::string tried;
-  for (const fs::path& file : candidates) {
-    std::error_code error;
-    if (fs::exists(file, error)) return file;
-    tried += (tried.empty() ? "" : " and ") + file.string();
-  }
-  throw DataError("the data file is not at " + tried + "; " + remedy);
-}
-
-Dataset load_digits(const fs::path& file, int held_out) {
+ImageData load_digits(const fs::path& file, int held_out) {
   const std::string text = read_file<DataError>("the data file", file);
   const std::vector<Row> rows = parse_rows(text, file);
   const int count = static_cast<int>(rows.size());
+  if (count == 0)
+    throw DataError("the data file " + file.string() + " holds no images; restore it");
   if (held_out >= count) {
     throw SpecError("data.held_out is " + std::to_string(held_out) + ", but the data has only " +
                     std::to_string(count) + " images, and some must be left for training");
   }
   const std::vector<int> order = permutation(count, RandomStream{});
-  Dataset data;
+  ImageData data;
+  data.classes = digit_classes;
   data.held_out = select(rows, order.data(), held_out);
   data.train = select(rows, order.data() + held_out, count - held_out);
   data.sha256 = sha256(text);

@@ -3,9 +3,10 @@
 #pragma once
 
 #include <cmath>
-#include <vector>
+#include <cstddef>
 
-#include "studies/mlp.hpp"
+#include "studies/parameters.hpp"
+#include "studies/spec.hpp"
 
 namespace halfulp::studies {
 
@@ -21,31 +22,27 @@ inline double learning_rate(const OptimizerSpec& spec, int step, int steps) {
 }
 
 // The 2-norm over all parameters, summed in double in the order of the parameters.
-inline double global_norm(const std::vector<Layer<float>>& gradients) {
+inline double global_norm(const Gradients<float>& gradients) {
   double sum = 0;
-  for (const Layer<float>& layer : gradients) {
-    for (const Tensor<float>* g : {&layer.weight, &layer.bias}) {
-      for (const float v : g->data) sum += static_cast<double>(v) * static_cast<double>(v);
-    }
+  for (const Tensor<float>& g : gradients) {
+    for (const float v : g.data) sum += static_cast<double>(v) * static_cast<double>(v);
   }
   return std::sqrt(sum);
+}
+
+// What gradients of norm `norm` are multiplied by, so that it is at most `clip_norm` (0: no limit).
+inline double clipping(double norm, double clip_norm) {
+  return clip_norm > 0 && norm > clip_norm ? clip_norm / norm : 1.0;
 }
 
 // Moments stay in binary32, whatever the policy of the master weights.
 class AdamW {
  public:
-  AdamW(const OptimizerSpec& spec, const Mlp<float>& net) : spec_(spec) {
-    for (const Layer<float>& layer : net.layers) {
-      const Layer<float> zeros{Tensor<float>(layer.weight.rows, layer.weight.cols),
-                               Tensor<float>(1, layer.bias.cols)};
-      first_.push_back(zeros);
-      second_.push_back(zeros);
-    }
-  }
+  AdamW(const OptimizerSpec& spec, const Parameters<float>& parameters)
+      : spec_(spec), first_(zeros(parameters)), second_(first_) {}
 
-  // Updates net; the gradients are multiplied by `gradient_scale` first (the clipping). Biases do
-  // not decay.
-  void update(Mlp<float>& net, const std::vector<Layer<float>>& gradients, double rate,
+  // The gradients are multiplied by `gradient_scale` first (the clipping).
+  void update(Parameters<float>& parameters, const Gradients<float>& gradients, double rate,
               double gradient_scale) {
     power1_ *= spec_.beta1;
     power2_ *= spec_.beta2;
@@ -55,13 +52,19 @@ class AdamW {
                     .decay = static_cast<float>(rate * spec_.weight_decay)};
     Step without_decay = step;
     without_decay.decay = 0;
-    for (std::size_t l = 0; l < net.layers.size(); ++l) {
-      apply(step, net.layers[l].weight, gradients[l].weight, first_[l].weight, second_[l].weight);
-      apply(without_decay, net.layers[l].bias, gradients[l].bias, first_[l].bias, second_[l].bias);
+    for (std::size_t i = 0; i < parameters.size(); ++i) {
+      apply(parameters[i].decays ? step : without_decay, parameters[i].values, gradients[i],
+            first_[i], second_[i]);
     }
   }
 
  private:
+  static Gradients<float> zeros(const Parameters<float>& parameters) {
+    Gradients<float> tensors;
+    for (const Parameter<float>& p : parameters) tensors.emplace_back(p.values.rows, p.values.cols);
+    return tensors;
+  }
+
   struct Step {
     float scale, rate, root_correction, decay;
   };
@@ -81,8 +84,8 @@ class AdamW {
   }
 
   OptimizerSpec spec_;
-  std::vector<Layer<float>> first_;
-  std::vector<Layer<float>> second_;
+  Gradients<float> first_;
+  Gradients<float> second_;
   double power1_ = 1;  // beta1^step
   double power2_ = 1;
 };

@@ -7,6 +7,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <stdexcept>
 #include <string>
 #include <utility>
 
@@ -30,8 +31,8 @@ bool same_file(int descriptor, const fs::path& path) {
 
 PartFile::PartFile(fs::path part, bool replace) : part_(std::move(part)), complete_(part_) {
   if (part_.extension() != ".part" || part_.stem().extension() != ".h5") {
-    throw FileError("the output is '" + part_.string() +
-                    "', but must end in .h5.part; it loses .part when complete");
+    throw std::invalid_argument("the output is '" + part_.string() +
+                                "', but must end in .h5.part; it loses .part when complete");
   }
   complete_.replace_extension();
   const auto reject_complete = [&] {

@@ -18,8 +18,8 @@ struct FileError : std::runtime_error {
 // a second writer would destroy the first one's file and only then be turned away.
 class PartFile {
  public:
-  // Throws FileError if `part` does not end in ".part", cannot be made, is locked by another
-  // process, or if the complete file exists already and `replace` is false.
+  // Throws std::invalid_argument if `part` does not end in ".h5.part"; FileError if it cannot be
+  // made, is locked by another process, or the complete file exists already and `replace` is false.
   PartFile(std::filesystem::path part, bool replace);
   ~PartFile();
   PartFile(const PartFile&) = delete;

@@ -38,16 +38,6 @@ void round_by_core(Tensor<float>& x, Format f, const Rounding& rounding,
   }
 }
 
-// Scaling moves formats to where the array path's constants do not reach. Its masks count bits in
-// binary32's normal binades, so the normal numbers of the format must lie there; and it rounds
-// subnormal results by adding 2^23 of their quanta, which must be a finite binary32 number.
-bool array_path_serves(Format f, const Rounding& rounding) {
-  const Format wide = formats::binary32;
-  return f.emin() >= wide.emin() &&
-         f.least_quantum_exponent() + wide.fraction_bits() <= wide.emax() &&
-         float32_rounder_exists(f, rounding);
-}
-
 // The significand with its leading bit at bit 63, so that magnitudes of one exponent compare as
 // integers.
 u64 normalised(const Unpacked<u64>& x) {
@@ -96,15 +86,15 @@ RandomStream RolePrecision::next_stream(const RoleSpec& role) {
       .seed = seed_, .step = step_, .tensor = tensor_++, .offset = 0, .count = role.random_bits};
 }
 
-void RolePrecision::count_rounding(Role role, std::int64_t elements) {
+void RolePrecision::count_and_flip(Role role, Tensor<float>& x, Format f, std::int64_t roundings) {
+  const std::int64_t first = rounded_;
+  const std::int64_t elements = static_cast<std::int64_t>(x.size()) * roundings;
+  rounded_ += elements;
   RoundingCount& c = counts_[static_cast<std::size_t>(role)];
   c.calls += 1;
   c.elements += elements;
-}
-
-void RolePrecision::flip_if_due(Tensor<float>& x, Format f, std::int64_t first) const {
-  if (flip_ < first || flip_ - first >= static_cast<std::int64_t>(x.size())) return;
-  float& victim = x.data[static_cast<std::size_t>(flip_ - first)];
+  if (flip_ < first || flip_ >= rounded_) return;
+  float& victim = x.data[static_cast<std::size_t>((flip_ - first) / roundings)];
   victim = float_of(code_of(victim, f) ^ 1U, f);
 }
 
@@ -123,17 +113,14 @@ Tensor<float> RolePrecision::quantise(Role role, Tensor<float> x) {
       if (std::isnan(x.data[i])) nans.push_back(i);
     }
   }
-  if (spec_.path == Path::array && array_path_serves(f, rounding)) {
+  if (spec_.path == Path::array && float32_rounder_exists(f, rounding)) {
     round_float32(x.data.data(), x.data.data(), x.size(), make_float32_rounder(f, rounding));
   } else {
     round_by_core(x, f, rounding, random);
   }
   for (const std::size_t i : nans) x.data[i] = std::bit_cast<float>(0x7fc00000U);
 
-  const auto elements = static_cast<std::int64_t>(x.size());
-  flip_if_due(x, f, rounded_);
-  rounded_ += elements;
-  count_rounding(role, elements);
+  count_and_flip(role, x, f, 1);
   return x;
 }
 
@@ -147,7 +134,7 @@ Tensor<float> RolePrecision::matmul(const Tensor<float>& a, const Tensor<float>&
   }
   kernels::matmul_emulated(a.data.data(), b.data.data(), out.data.data(), a.rows, b.cols, a.cols,
                            policy.format, rounding_of(policy), random);
-  count_rounding(Role::accumulation, static_cast<std::int64_t>(out.size()) * a.cols);
+  count_and_flip(Role::accumulation, out, policy.format, a.cols);
   return out;
 }
 

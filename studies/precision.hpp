@@ -32,7 +32,7 @@ constexpr Format scaled(Format f, int k) {
 // The least code of f whose value is x, sign included; x must be a value of f, or NaN.
 std::uint32_t code_of(float x, Format f);
 
-// Quantises the tensors of a network and multiplies them (the Precision that mlp.hpp asks for).
+// Quantises the tensors of a network and multiplies them (the Precision that model.hpp asks for).
 //
 // Each role is rounded by one of three ways, with the same bits: not at all, where the policy is
 // binary32 itself; by the array path of emu; by the scalar core, element by element (path =
@@ -42,8 +42,9 @@ class RolePrecision {
   using value_type = float;
 
   // `rounding_seed` is that of the stream of stochastic rounding. `flip_rounding`: the result of
-  // the rounding with this number, over all roles but accumulation and counted from 0, has the last
-  // bit of its code flipped; −1: none.
+  // the rounding with this number, counted from 0 over all roles as RoundingCount counts them, has
+  // the last bit of its code flipped; −1: none. The k multiply-adds of one element of a product are
+  // k numbers, and each of them flips the element's final sum: the kernel does not stop in between.
   RolePrecision(PrecisionSpec spec, u64 rounding_seed, std::int64_t flip_rounding);
 
   // Tensors are numbered from 0 within a step, whether they are rounded or not, products among
@@ -58,15 +59,15 @@ class RolePrecision {
  private:
   bool is_identity(Role role) const;
   RandomStream next_stream(const RoleSpec& role);
-  void count_rounding(Role role, std::int64_t elements);
-  void flip_if_due(Tensor<float>& x, Format f, std::int64_t first) const;
+  // Each element of x is the result of `roundings` roundings to f.
+  void count_and_flip(Role role, Tensor<float>& x, Format f, std::int64_t roundings);
 
   PrecisionSpec spec_;
   u64 seed_;
   std::int64_t flip_;
   std::uint32_t step_ = 0;
   std::uint32_t tensor_ = 0;
-  std::int64_t rounded_ = 0;  // elements so far, accumulation left out
+  std::int64_t rounded_ = 0;  // elements so far, of all roles
   std::array<RoundingCount, roles.size()> counts_{};
 };
 

@@ -21,7 +21,10 @@ constexpr std::array<std::string_view, roles.size()> role_names = {
     "weights", "activations", "gradients", "master", "accumulation"};
 
 // Every key of the specification, once: parsing, the canonical text and the messages all follow
-// from this list. V is Reader or Writer; Spec is CellSpec, const for Writer.
+// from this list. V is Reader or Writer; Spec is CellSpec, const for Writer. These are the keys of
+// version 0.1. A later one must not rename the cells that were there before it (docs/cells.md):
+//   v.added_later(s.model.depth, ModelSpec{}.depth,
+//                 [&] { v.integer("depth", s.model.depth, 1, 99); });
 template <class V, class Spec>
 void visit_keys(V& v, Spec& s) {
   v.table("data", [&] {

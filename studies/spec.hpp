@@ -96,8 +96,8 @@ struct SpecError : std::invalid_argument {
 // TOML, or JSON if the first character that is no space is '{'. Throws SpecError.
 CellSpec parse_spec(std::string_view text);
 
-// JSON of the whole specification: keys sorted, no white space, formats by canonical name, shortest
-// doubles.
+// JSON of the specification: every key of version 0.1, of later ones those that do not have their
+// default; keys sorted, no white space, formats by canonical name, shortest doubles.
 std::string canonical(const CellSpec& spec);
 
 std::string_view name_of(Role role);

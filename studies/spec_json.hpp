@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include <nlohmann/json.hpp>
@@ -51,6 +52,11 @@ class Reader {
   }
 
   void reject_unknown_keys() const;
+
+  template <class T, class Body>
+  void added_later(const T& /*value*/, const std::type_identity_t<T>& /*initial*/, Body body) {
+    body();
+  }
 
   template <class Integer>
   void integer(std::string_view key, Integer& value, std::int64_t low, std::int64_t high) {
@@ -128,15 +134,28 @@ class Reader {
   json empty_ = json::object();
 };
 
-// Writes a CellSpec as JSON, every key.
+// Writes a CellSpec as JSON: every key of version 0.1, and of later ones those without their
+// default.
 class Writer {
  public:
+  // A table without keys is left out: one that was added later has none while all are at their
+  // defaults.
   template <class Body>
   void table(std::string_view key, Body body) {
     json* outer = current_;
-    current_ = &((*outer)[std::string(key)] = json::object());
+    json inner = json::object();
+    current_ = &inner;
     body();
     current_ = outer;
+    if (!inner.empty()) (*outer)[std::string(key)] = std::move(inner);
+  }
+
+  // Around a key that came after version 0.1; `initial` is its default. The SHA-256 of the
+  // canonical text is the name of a cell, so a new key must not enter the text of cells that were
+  // there before it, and its default must reproduce their bits.
+  template <class T, class Body>
+  void added_later(const T& value, const std::type_identity_t<T>& initial, Body body) {
+    if (!(value == initial)) body();
   }
 
   template <class Integer>

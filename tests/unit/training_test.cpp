@@ -5,9 +5,11 @@
 #include <cmath>
 #include <set>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "emu/names.hpp"
+#include "studies/digits.hpp"
 #include "studies/mlp.hpp"
 #include "studies/precision.hpp"
 #include "studies/train.hpp"
@@ -33,7 +35,7 @@ Images synthetic_images(int count, std::uint32_t tensor) {
 }
 
 Dataset synthetic_data() {
-  return {synthetic_images(200, 0), synthetic_images(40, 1), "synthetic"};
+  return ImageData{synthetic_images(200, 0), synthetic_images(40, 1), digit_classes, "synthetic"};
 }
 
 CellSpec small_spec(const std::string& precision = "") {
@@ -150,12 +152,10 @@ TEST_CASE("a bfloat16 policy rounds every operand of every product") {
   const CellSpec spec = small_spec(for_operands("format = 'bfloat16'\n"));
   Spy precision(spec.precision, 1, -1);
   const Images images = synthetic_images(8, 3);
-  const auto net = make_mlp<float>(digit_pixels, {12, 8}, digit_classes, Activation::tanh, 1);
-  const auto tape = forward(net, images.pixels, precision);
-  const auto gradients =
-      backward(net, tape, cross_entropy(tape.logits, images.labels.data()).gradient, precision);
+  const Mlp<float> net(digit_pixels, {12, 8}, digit_classes, Activation::tanh, 1);
+  const auto gradients = net.learn(images, precision).gradients;
   CHECK(precision.nonzero > 1000);
-  CHECK(std::any_of(gradients[0].weight.data.begin(), gradients[0].weight.data.end(),
+  CHECK(std::any_of(gradients[0].data.begin(), gradients[0].data.end(),
                     [](float v) { return (std::bit_cast<std::uint32_t>(v) & 0xffffU) != 0; }));
 }
 
@@ -211,26 +211,44 @@ TEST_CASE("binary32 through the general path equals the plain path bit for bit, 
         per_image * (6 * 16 + 3 * 40) + (per_image + 12 * 8 + 8 * 10) * 16 * 6);
 }
 
-TEST_CASE("one flipped rounding changes the weights") {
+TEST_CASE(
+    "one flipped rounding shows, whatever its role, and the numbers are those of the counts") {
   const Dataset data = synthetic_data();
   CellSpec spec = small_spec();
   spec.precision.path = Path::general;
-  const std::string right = weights_sha256(train(spec, data).master);
-  // Both are roundings of master weights, at initialisation and at the end of step 1. (A flip in an
-  // evaluation shows in its loss alone, and one in the last bit of a pixel that is 0 nowhere.)
+  const TrainingResult right = train(spec, data);
+  const auto flipped = [&](std::int64_t n) {
+    spec.fault.flip_rounding = n;
+    return train(spec, data);
+  };
   const std::int64_t parameters = 64 * 12 + 12 + 12 * 8 + 8 + 8 * 10 + 10;
   const std::int64_t weights = 64 * 12 + 12 * 8 + 8 * 10;
-  const std::int64_t evaluation = weights + (64 + 12 + 8) * 40;
-  const std::int64_t step = weights + (64 + 12 + 8 + 12 + 8 + 10) * 16;
-  std::int64_t operand_roundings = 0;
-  for (const RoundingCount& count : train(spec, data).rounding) operand_roundings += count.elements;
-  for (const std::int64_t n :
-       {std::int64_t{0}, std::int64_t{700}, parameters + evaluation + step + 700}) {
-    spec.fault.flip_rounding = n;
-    CHECK(weights_sha256(train(spec, data).master) != right);
-  }
-  spec.fault.flip_rounding = operand_roundings;  // beyond the last one: nothing happens
-  CHECK(weights_sha256(train(spec, data).master) == right);
+  const std::int64_t inputs = 64 + 12 + 8;
+  const std::int64_t evaluation = weights + inputs * 40 + weights * 40;
+  const std::int64_t first_step = parameters + evaluation;
+  const std::int64_t step =
+      weights + (inputs + 12 + 8 + 10) * 16 + (weights + weights + 12 * 8 + 8 * 10) * 16;
+  // Master weights, at initialisation and at the end of step 1.
+  for (const std::int64_t n : {std::int64_t{0}, std::int64_t{700}, first_step + step + 700})
+    CHECK(weights_sha256(flipped(n).master) != weights_sha256(right.master));
+
+  // The last layer of step 1: weights as operands, then the multiply-adds of its product, eight to
+  // a logit. The flips show in the loss of that step; later ones may vanish.
+  const std::int64_t sums = first_step + weights + inputs * 16 + (64 * 12 + 12 * 8) * 16;
+  const auto first_loss = [&](std::int64_t n) { return flipped(n).metrics.train_loss.front(); };
+  const double loss = right.metrics.train_loss.front();
+  CHECK(first_loss(sums - 1) != loss);
+  CHECK(first_loss(sums) != loss);
+  CHECK(first_loss(sums) == first_loss(sums + 7));  // all flip the same final sum
+  CHECK(first_loss(sums) != first_loss(sums + 8));
+  CHECK(first_loss(sums + 16 * 10 * 8 - 1) != loss);
+  CHECK(first_loss(sums + 16 * 10 * 8) == loss);  // a gradient
+
+  // The last number of all is a logit of the last evaluation; nothing happens beyond it.
+  std::int64_t roundings = 0;
+  for (const RoundingCount& count : right.rounding) roundings += count.elements;
+  CHECK(flipped(roundings - 1).metrics.eval_loss.back() != right.metrics.eval_loss.back());
+  CHECK(flipped(roundings).metrics.eval_loss.back() == right.metrics.eval_loss.back());
 }
 
 TEST_CASE("array and general paths agree for narrow formats, scaling and accumulation") {
@@ -268,8 +286,8 @@ TEST_CASE(
   CellSpec spec = small_spec("[precision.master]\nformat = 'bfloat16'\nrounding = 'stochastic'\n");
   const TrainingResult result = train(spec, data);
   CHECK(weights_sha256(result.master) == weights_sha256(train(spec, data).master));
-  for (const auto& layer : result.master.layers) {
-    for (const std::uint32_t bits : bits_of(layer.weight)) CHECK((bits & 0xffffU) == 0);
+  for (const auto& p : result.master) {
+    for (const std::uint32_t bits : bits_of(p.values)) CHECK((bits & 0xffffU) == 0);
   }
   // An evaluation more takes no random bits away from the training.
   spec.training.evaluate_every = 1;
@@ -299,5 +317,69 @@ TEST_CASE("divergence is a result: not a number, or a loss that has risen") {
     CHECK(result.diverged_step > 6);
     CHECK(result.metrics.train_loss.size() == static_cast<std::size_t>(result.diverged_step));
     CHECK(std::isfinite(result.metrics.train_loss.back()));
+  }
+  SECTION("in fewer steps than the window has, at the last evaluation") {
+    CellSpec spec = small_spec(for_operands("format = 'float8_e4m3fn'\noverflow = 'nan'\n"));
+    spec.training.steps = 1;
+    spec.optimizer.learning_rate = 1e6;
+    spec.optimizer.clip_norm = 0;
+    spec.optimizer.warmup_fraction = 0;
+    const TrainingResult result = train(spec, data);
+    CHECK(result.diverged_step == 1);
+    CHECK(std::isfinite(result.metrics.train_loss.back()));
+    CHECK(std::isfinite(result.metrics.gradient_norm.back()));
+    CHECK_FALSE(std::isfinite(result.metrics.eval_loss.back()));
+  }
+  SECTION("in fewer steps than the window has, with finite losses") {
+    CellSpec spec = small_spec();
+    spec.optimizer.learning_rate = 1e6;
+    spec.optimizer.clip_norm = 0;
+    for (const int steps : {1, 3}) {
+      spec.training.steps = steps;
+      const TrainingResult result = train(spec, data);
+      INFO(steps);
+      REQUIRE(result.diverged());
+      CHECK(std::isfinite(result.metrics.eval_loss.back()));
+      CHECK(result.metrics.eval_loss.back() > result.metrics.initial_eval_loss + 1);
+      // The same with a margin that the loss stays below is no divergence.
+      spec.divergence.margin = 1e30;
+      spec.optimizer.learning_rate = 1;
+      CHECK_FALSE(train(spec, data).diverged());
+      spec.divergence.margin = 1;
+      spec.optimizer.learning_rate = 1e6;
+    }
+  }
+  SECTION("risen before there are as many steps as the window has") {
+    CellSpec spec = small_spec();
+    spec.training.steps = 60;
+    spec.training.evaluate_every = 60;
+    spec.optimizer.learning_rate = 1e3;
+    spec.divergence.window = 1000;
+    const TrainingResult result = train(spec, data);
+    REQUIRE(result.diverged());
+    CHECK(result.diverged_step > 6);  // warm-up
+    CHECK(result.diverged_step < 60);
+  }
+  SECTION("an evaluation that is not finite ends a cell at its step") {
+    CellSpec spec = small_spec();
+    Dataset broken = data;
+    std::get<ImageData>(broken).held_out.pixels.data[0] = INFINITY;
+    const TrainingResult result = train(spec, broken);
+    CHECK(result.diverged_step == 1);
+    CHECK_FALSE(std::isfinite(result.metrics.initial_eval_loss));
+    CHECK(result.metrics.train_loss.size() == 1);
+  }
+  SECTION("a gradient that is not finite, of a loss that is") {
+    CellSpec spec = small_spec();
+    // A format so low that every gradient overflows to an infinity.
+    spec.precision.of(Role::gradients).format = scaled(formats::float8_e5m2, 120);
+    const TrainingResult result = train(spec, data);
+    CHECK(result.diverged_step == 1);
+    CHECK(std::isfinite(result.metrics.train_loss.back()));
+    CHECK_FALSE(std::isfinite(result.metrics.gradient_norm.back()));
+    // The weights are those before the step.
+    spec.precision.of(Role::gradients).format = formats::binary32;
+    spec.optimizer.learning_rate = 0;
+    CHECK(weights_sha256(result.master) == weights_sha256(train(spec, data).master));
   }
 }

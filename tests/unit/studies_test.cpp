@@ -8,12 +8,15 @@
 #include <numeric>
 #include <set>
 #include <string>
+#include <utility>
 
 #include "studies/digits.hpp"
+#include "studies/exact.hpp"
 #include "studies/mlp.hpp"
 #include "studies/optimizer.hpp"
 #include "studies/sha256.hpp"
 #include "studies/spec.hpp"
+#include "studies/spec_json.hpp"
 
 using namespace halfulp;
 using namespace halfulp::studies;
@@ -104,6 +107,49 @@ TEST_CASE(
   }
 }
 
+namespace {
+
+// A specification to which a later version adds one key, and a table of one key.
+struct Growing {
+  int old_key = 1;
+  int new_key = 7;
+  std::string new_table_key = "as before";
+};
+
+template <class V, class Spec>
+void visit_growing(V& v, Spec& s) {
+  v.table("old", [&] {
+    v.integer("old_key", s.old_key, 0, 9);
+    v.added_later(s.new_key, Growing{}.new_key, [&] { v.integer("new_key", s.new_key, 0, 9); });
+  });
+  v.table("new", [&] {
+    v.added_later(s.new_table_key, Growing{}.new_table_key,
+                  [&] { v.text("new_table_key", s.new_table_key, 64); });
+  });
+}
+
+std::string grown(const std::string& text) {
+  const json root = json::parse(text);
+  Growing spec;
+  Reader reader(root);
+  visit_growing(reader, spec);
+  reader.reject_unknown_keys();
+  Writer writer;
+  visit_growing(writer, std::as_const(spec));
+  return canonical_text(writer.result());
+}
+
+}  // namespace
+
+TEST_CASE("a key that is added later does not rename the cells that were there before it") {
+  CHECK(grown("{}") == R"({"old":{"old_key":1}})");
+  CHECK(grown(R"({"old":{"new_key":7},"new":{"new_table_key":"as before"}})") == grown("{}"));
+  CHECK(grown(R"({"old":{"new_key":8}})") == R"({"old":{"new_key":8,"old_key":1}})");
+  CHECK(grown(R"({"new":{"new_table_key":"x"}})") ==
+        R"({"new":{"new_table_key":"x"},"old":{"old_key":1}})");
+  CHECK_THROWS_AS(grown(R"({"old":{"newkey":8}})"), SpecError);
+}
+
 TEST_CASE(
     "a wrong specification is answered by one sentence with the key, the value and the remedy") {
   const std::map<std::string, std::vector<std::string>> cases = {
@@ -177,7 +223,9 @@ TEST_CASE("digits are read, and damage is named") {
   };
   std::string row;
   for (int i = 0; i < digit_pixels; ++i) row += std::to_string(i % 17) + ",";
-  const auto load = [&](int held_out) { return load_digits(find_digits(folder), held_out); };
+  const auto load = [&](int held_out) {
+    return load_digits(find_data_file(digits_file, folder), held_out);
+  };
   const auto complaint = [&](int held_out) {
     try {
       load(held_out);
@@ -188,7 +236,7 @@ TEST_CASE("digits are read, and damage is named") {
   };
 
   write(row + "3\n" + row + "4\n" + row + "5\n");
-  const Dataset data = load(1);
+  const ImageData data = load(1);
   CHECK(data.train.count() == 2);
   CHECK(data.held_out.count() == 1);
   CHECK(data.train.pixels.row(0)[5] == 5.0F / 16.0F);
@@ -215,30 +263,30 @@ struct GradientProblem {
   std::vector<int> labels = {0, 2, 1, 1, 2};
   Exact<double> exact;
 
-  explicit GradientProblem(Activation f) : net(make_mlp<double>(4, {6, 5}, 3, f, 11)) {
+  explicit GradientProblem(Activation f) : net(4, {6, 5}, 3, f, 11) {
     fill_normal(x, 1.0, {.seed = 12});
-    for (auto& layer : net.layers) fill_normal(layer.bias, 0.3, {.seed = 13});
+    for (auto& p : net.parameters) {
+      if (!p.decays) fill_normal(p.values, 0.3, {.seed = 13});
+    }
   }
 
-  double loss() { return cross_entropy(forward(net, x, exact).logits, labels.data()).mean; }
+  double loss() { return cross_entropy(net.forward(x, exact).logits, labels.data()).mean; }
 
   template <class P>
-  std::vector<Layer<double>> gradients(P& precision, Activation used) {
-    const auto tape = forward(net, x, exact);
+  Gradients<double> gradients(P& precision, Activation used) {
+    const auto tape = net.forward(x, exact);
     Mlp<double> other = net;
     other.activation = used;
-    return backward(other, tape, cross_entropy(tape.logits, labels.data()).gradient, precision);
+    return other.backward(tape, cross_entropy(tape.logits, labels.data()).gradient, precision);
   }
 
   // The worst relative error of the gradients against five-point central differences, over all
   // parameters. Magnitudes below 1e-4 count as 1e-4: there the differences themselves have no more
   // digits.
-  double worst_error(const std::vector<Layer<double>>& gradients) {
+  double worst_error(const Gradients<double>& gradients) {
     double worst = 0;
-    for (std::size_t l = 0; l < net.layers.size(); ++l) {
-      worst = std::max(worst, worst_error(net.layers[l].weight, gradients[l].weight));
-      worst = std::max(worst, worst_error(net.layers[l].bias, gradients[l].bias));
-    }
+    for (std::size_t i = 0; i < net.parameters.size(); ++i)
+      worst = std::max(worst, worst_error(net.parameters[i].values, gradients[i]));
     return worst;
   }
 
@@ -286,7 +334,7 @@ TEST_CASE("the backward pass agrees with central differences in double") {
     const auto gradients = problem.gradients(problem.exact, f);
     CHECK(problem.worst_error(gradients) < 1e-6);
     // Some gradients must be there to check.
-    CHECK(std::any_of(gradients[0].weight.data.begin(), gradients[0].weight.data.end(),
+    CHECK(std::any_of(gradients[0].data.begin(), gradients[0].data.end(),
                       [](double v) { return std::abs(v) > 1e-3; }));
   }
 }
@@ -295,15 +343,15 @@ TEST_CASE("the gradient check catches wrong backward passes") {
   for (const Activation f : {Activation::relu, Activation::tanh}) {
     GradientProblem problem(f);
     const auto right = problem.gradients(problem.exact, f);
-    for (std::size_t l = 0; l < right.size(); ++l) {
+    for (std::size_t i = 0; i < right.size(); i += 2) {  // weight, then bias of each layer
       auto wrong = right;
-      wrong[l].bias = map(wrong[l].bias, [](double v) { return -v; });
+      wrong[i + 1] = map(wrong[i + 1], [](double v) { return -v; });
       CHECK(problem.worst_error(wrong) > 1e-3);
       wrong = right;
-      wrong[l].weight.data[1] *= 1.00001;
-      wrong[l].weight.data[2] *= 1.00001;
+      wrong[i].data[1] *= 1.00001;
+      wrong[i].data[2] *= 1.00001;
       CHECK((problem.worst_error(wrong) > 1e-6) ==
-            (right[l].weight.data[1] != 0 || right[l].weight.data[2] != 0));
+            (right[i].data[1] != 0 || right[i].data[2] != 0));
     }
     const Activation other = f == Activation::relu ? Activation::tanh : Activation::relu;
     CHECK(problem.worst_error(problem.gradients(problem.exact, other)) > 1e-3);
@@ -348,4 +396,69 @@ TEST_CASE("the learning rate warms up linearly and falls as a cosine") {
   CHECK(learning_rate(spec, 100, 100) == 1);
   spec.warmup_fraction = 0;
   CHECK(learning_rate(spec, 1, 1) == 1);
+}
+
+// ---------------------------------------------------------------- optimiser
+
+namespace {
+
+Tensor<float> one(float value) {
+  Tensor<float> x(1, 1);
+  x.data = {value};
+  return x;
+}
+
+bool near(float given, double wanted) {
+  return std::abs(static_cast<double>(given) - wanted) <= 4e-7 * std::abs(wanted);
+}
+
+}  // namespace
+
+// Algorithm 2 of Loshchilov & Hutter 2019 with α = 1 and the schedule multiplier η_t as the
+// learning rate:
+//   m = β1·m + (1−β1)·g     v = β2·v + (1−β2)·g²     m̂ = m/(1−β1^t)     v̂ = v/(1−β2^t)
+//   θ = θ − η·(m̂/(√v̂ + ε) + λ·θ)
+// by hand for β1 = 1/2, β2 = 3/4, ε = 1/4, λ = 1/2, η = 1/8, 1/8, 1/16 and g = 2, 1, −2.
+TEST_CASE("AdamW takes the steps that its paper gives") {
+  const OptimizerSpec spec = {
+      .beta1 = 0.5, .beta2 = 0.75, .epsilon = 0.25, .weight_decay = 0.5, .clip_norm = 0};
+  Parameters<float> parameters = {{"weight", one(1), true}, {"bias", one(1), false}};
+  AdamW adam(spec, parameters);
+  const float& weight = parameters[0].values.data[0];
+  const float& bias = parameters[1].values.data[0];
+
+  adam.update(parameters, {one(2), one(2)}, 0.125, 1);
+  // m = 1, v = 1; m̂ = 1/(1/2) = 2, v̂ = 1/(1/4) = 4: moves by 1/8·2/(2 + 1/4) = 1/9, decays by 1/16
+  const double first = 1 - 1.0 / 9 - 1.0 / 16;
+  CHECK(near(weight, first));
+  CHECK(near(bias, 1 - 1.0 / 9));
+
+  adam.update(parameters, {one(1), one(1)}, 0.125, 1);
+  // m = 1/2 + 1/2 = 1, v = 3/4 + 1/4 = 1; m̂ = 1/(3/4) = 4/3, v̂ = 1/(7/16) = 16/7
+  const double move2 = 1.0 / 8 * (4.0 / 3) / (4 / std::sqrt(7.0) + 0.25);
+  const double second = first * (1 - 1.0 / 16) - move2;
+  CHECK(near(weight, second));
+  CHECK(near(bias, 1 - 1.0 / 9 - move2));
+
+  adam.update(parameters, {one(-2), one(-2)}, 0.0625, 1);
+  // m = 1/2 − 1 = −1/2, v = 3/4 + 1 = 7/4; m̂ = −(1/2)/(7/8) = −4/7, v̂ = (7/4)/(37/64) = 112/37
+  const double move3 = 1.0 / 16 * (-4.0 / 7) / (std::sqrt(112.0 / 37) + 0.25);
+  CHECK(near(weight, second * (1 - 1.0 / 32) - move3));
+  CHECK(near(bias, 1 - 1.0 / 9 - move2 - move3));
+}
+
+TEST_CASE("gradients are clipped by their common norm") {
+  const Gradients<float> gradients = {one(3), one(-4)};
+  CHECK(global_norm(gradients) == 5);
+  CHECK(clipping(5, 1) == 0.2);
+  CHECK(clipping(5, 5) == 1);
+  CHECK(clipping(5, 8) == 1);
+  CHECK(clipping(5, 0) == 1);
+  // After the first step m̂ = g and v̂ = g²; with ε = 1 and η = 1 the move g/(|g| + 1) tells the size
+  // of g. Clipped to norm 1, g is 3/5 and −4/5.
+  const OptimizerSpec spec = {.epsilon = 1, .weight_decay = 0};
+  Parameters<float> parameters = {{"a", one(0), true}, {"b", one(0), false}};
+  AdamW(spec, parameters).update(parameters, gradients, 1, clipping(global_norm(gradients), 1));
+  CHECK(near(parameters[0].values.data[0], -0.6 / 1.6));
+  CHECK(near(parameters[1].values.data[0], 0.8 / 1.8));
 }
