@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from .errors import CorruptCellError
+from .program import Build
 from .spec import PlannedCell, cell_id, describe
 
 COMPLETED, DIVERGED = "completed", "diverged"
 FINISHED = (COMPLETED, DIVERGED)
 MISSING, FAILED, CORRUPT = "missing", "failed", "corrupt"
 SERIES = ("train_loss", "gradient_norm", "learning_rate", "eval_step", "eval_loss", "eval_accuracy")
-ROLES = ("weights", "activations", "gradients", "master", "accumulation")
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,8 @@ def read_cell(path: Path) -> CellFile:
                 raise CorruptCellError(f"{path} has the outcome {attributes.get('outcome')!r}")
             metrics = {name: file["metrics"][name][()] for name in SERIES}
             metrics["initial_eval_loss"] = np.asarray(file["metrics/initial_eval_loss"][()])
+            if not len(file["checkpoint"]) or not all(metrics[name].size for name in SERIES):
+                raise CorruptCellError(f"{path} lacks metrics or a checkpoint")
             rounding = {
                 role: {name: int(counts[name][()]) for name in ("calls", "elements")}
                 for role, counts in file["metrics/rounding"].items()
@@ -66,6 +68,11 @@ def read_checkpoint(path: Path) -> dict[str, np.ndarray]:
 
     with h5py.File(path, "r", locking=False) as file:
         return {name: dataset[()] for name, dataset in file["checkpoint"].items()}
+
+
+def build_of_cell(attributes: Mapping[str, Any], specification: Mapping[str, Any]) -> Build:
+    """The build that made a finished cell."""
+    return Build.of(attributes, str(specification["data"]["name"]))
 
 
 def _plain(value: Any) -> Any:
@@ -101,7 +108,9 @@ class Cell:
 
     @cached_property
     def file(self) -> CellFile | None:
-        """The content of the file; None if there is none or it is corrupt."""
+        """The content of the file; None if there is none, it is corrupt, or it failed since."""
+        if self.failure is not None:  # a finished cell of another build that was to run again
+            return None
         try:
             return read_cell(self.path)
         except FileNotFoundError:
@@ -137,6 +146,21 @@ class Cell:
     def attributes(self) -> dict[str, Any]:
         """The file's root attributes; empty if the cell is not finished."""
         return {} if self.file is None else self.file.attributes
+
+    @property
+    def build(self) -> Build:
+        """The build that made it; all unknown if the cell is not finished."""
+        return build_of_cell(self.attributes, self.specification)
+
+    @property
+    def roles(self) -> list[str]:
+        """The roles of tensors: those of the canonical specification, and those of the file.
+
+        The specification leaves out what was added to it later, where that has its default.
+        """
+        precision = self.specification["precision"]
+        tables = [name for name, value in precision.items() if isinstance(value, Mapping)]
+        return list(dict.fromkeys([*tables, *self.rounding]))
 
     @property
     def policy(self) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .cells import ROLES, Cell
+from .cells import Cell
 from .spec import Control
 from .statistics import Summary
 
@@ -54,10 +54,13 @@ def check_controls(sweep: "Sweep") -> list[Check]:
             checks.append(_compare(control, cells[control.name], cells[control.to]))
     rows = {row.setting: row for row in sweep.summaries}
     for policy in sweep.spec.expect_broken:
-        checks += [_broken(row) for row in _rows_of(policy, rows)]
+        checks += [_broken(row, len(sweep.plan.seeds)) for row in _rows_of(policy, rows)]
     if sweep.spec.baseline_accuracy is not None:
         least = float(sweep.spec.baseline_accuracy)
-        checks += [_accuracy(row, least) for row in _rows_of(sweep.spec.baseline, rows)]
+        checks += [
+            _accuracy(row, least, len(sweep.plan.seeds))
+            for row in _rows_of(sweep.spec.baseline, rows)
+        ]
     return checks
 
 
@@ -104,6 +107,8 @@ def _compare(control: Control, cell: Cell, other: Cell) -> Check:
     for each in (cell, other):
         if not each.finished:
             return Check(name, None, f"the cell '{each.control}' is {each.outcome}")
+    if cell.build != other.build:
+        return Check(name, None, "the two cells were made by different builds or from other data")
     found = compare_cells(cell, other)
     detail = f"{found.compared:,} numbers compared bit for bit, {found.different:,} differ"
     if found.first:
@@ -112,9 +117,9 @@ def _compare(control: Control, cell: Cell, other: Cell) -> Check:
         return Check(name, found.different > 0, detail)
     passed = found.different == 0 and found.compared > 0
     if cell.specification["precision"].get("path") == "general":
-        calls = {role: cell.rounding.get(role, {}).get("calls", 0) for role in ROLES}
+        calls = {role: cell.rounding.get(role, {}).get("calls", 0) for role in cell.roles}
         detail += "; rounding calls: " + ", ".join(f"{r} {n:,}" for r, n in calls.items())
-        passed = passed and all(n > 0 for n in calls.values())
+        passed = passed and bool(calls) and all(n > 0 for n in calls.values())
     return Check(name, passed, detail)
 
 
@@ -123,25 +128,34 @@ def _rows_of(policy: str, rows: Mapping[str, Summary]) -> Sequence[Summary]:
     return [row for name, row in rows.items() if name == policy or name.startswith(f"{policy}, ")]
 
 
-def _broken(row: Summary) -> Check:
+def _broken(row: Summary, seeds: int) -> Check:
     name = f"{row.setting}: known to break, worse than {row.baseline}"
-    if row.gap is None or row.gap.n < 2:
-        return Check(name, None, "fewer than two pairs of seeds are finished")
+    if seeds < 2:
+        return Check(
+            name, None, "one seed has no interval; give the axis training.seed two or more"
+        )
+    if row.gap is None or row.gap.n < seeds:
+        return Check(name, None, _unfinished(0 if row.gap is None else row.gap.n, seeds))
     return Check(
         name,
         row.gap.low > 0,
         f"paired loss gap {row.gap.mean:.3g} nats, 95% interval {row.gap.low:.3g} to "
-        f"{row.gap.high:.3g} (df = {row.gap.df}), at learning rate {row.baseline_rate:g}",
+        f"{row.gap.high:.3g} (df = {row.gap.df}), at the baseline's learning rate",
     )
 
 
-def _accuracy(row: Summary, least: float) -> Check:
+def _accuracy(row: Summary, least: float, seeds: int) -> Check:
     name = f"{row.setting}: has learnt, held-out accuracy at least {least:g}"
-    if row.accuracy is None:
-        return Check(name, None, "no cell of the baseline is finished")
+    if row.accuracy is None or row.accuracy.n < seeds:
+        return Check(name, None, _unfinished(0 if row.accuracy is None else row.accuracy.n, seeds))
+    rates = "–".join(f"{rate:g}" for rate in sorted({*row.accuracy.rates}))
     return Check(
         name,
         row.accuracy.mean >= least,
         f"mean over {row.accuracy.n} seeds {row.accuracy.mean:.4f} "
-        f"({row.accuracy.low:.4f} to {row.accuracy.high:.4f}) at learning rate {row.best_rate:g}",
+        f"({row.accuracy.low:.4f} to {row.accuracy.high:.4f}) at learning rate {rates}",
     )
+
+
+def _unfinished(complete: int, seeds: int) -> str:
+    return f"all learning rates are finished for {complete} of {seeds} seeds; all are needed"

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 BASELINE_COLOUR = "#000000"
 COLOURS = ("#E69F00", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8C6D31", "#7F7F7F")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
-SIZE = (5.8, 4.2)  # inches
+MARKERS = ("o", "s", "^", "D", "v", "P", "p", "<", ">")
+SIZE = (6.2, 4.3)  # inches
+MOST_BANDS = 3  # with more settings than this, bands would hide each other
 FONT = 11  # points
 
 
@@ -65,7 +66,8 @@ def all_figures(sweep: "Sweep") -> dict[str, tuple[Figure, str]]:
     for name, (draw, caption) in _FIGURES.items():
         figure = Figure(figsize=SIZE, layout="constrained")
         draw(figure.subplots(), sweep)
-        drawn[name] = (figure, caption)
+        bands = "each setting" if _has_band(sweep, "") else "the baseline"
+        drawn[name] = (figure, caption.format(bands=bands))
     return drawn
 
 
@@ -84,15 +86,25 @@ def draw_curves(axes: Axes, sweep: "Sweep") -> None:
             continue
         steps, losses = _curves(cells)
         mean = _mean(losses)
-        axes.fill_between(
-            steps, _least(losses), _largest(losses), color=style.colour, alpha=0.15, linewidth=0
+        if _has_band(sweep, setting):
+            axes.fill_between(
+                steps, _least(losses), _largest(losses), color=style.colour, alpha=0.15, linewidth=0
+            )
+        turn = MARKERS.index(style.marker)  # lines that lie on each other show different markers
+        axes.plot(
+            steps,
+            mean,
+            f"{style.dash}{style.marker}",
+            color=style.colour,
+            linewidth=1.6,
+            markersize=5,
+            markevery=(turn % 4, 4),
         )
-        axes.plot(steps, mean, style.dash, color=style.colour, linewidth=1.6)
         for cell, row in zip(cells, losses, strict=True):
             if cell.outcome == "diverged" and np.isfinite(row).any():
                 last = int(np.flatnonzero(np.isfinite(row))[-1])
                 axes.plot(steps[last], row[last], "x", color=style.colour, markersize=8)
-        ends.append(_End(setting, style.colour, _last(mean)))
+        ends.append(_End(setting, style.colour, _last(mean), style.marker))
     _log_losses(axes)
     shown = {rate for rate in rates.values() if rate is not None}
     at = f" (learning rate {shown.pop():g})" if len(shown) == 1 else ""
@@ -101,7 +113,7 @@ def draw_curves(axes: Axes, sweep: "Sweep") -> None:
 
 
 def draw_sensitivity(axes: Axes, sweep: "Sweep") -> None:
-    """Last held-out loss, clipped at initialisation, against the learning rate."""
+    """Last held-out loss, at most that at initialisation, against the learning rate."""
     ends: list[_End] = []
     initial = [run.initial for run in sweep.runs]
     for setting, style in styles(sweep).items():
@@ -110,14 +122,15 @@ def draw_sensitivity(axes: Axes, sweep: "Sweep") -> None:
         if not rates:
             continue
         at = [[run for (r, _), run in cells.items() if r == rate] for rate in rates]
-        mean = [float(np.mean([run.clipped for run in runs])) for runs in at]
-        low = [min(run.clipped for run in runs) for runs in at]
-        high = [max(run.clipped for run in runs) for runs in at]
-        axes.fill_between(rates, low, high, color=style.colour, alpha=0.15, linewidth=0)
+        mean = [float(np.mean([run.counted for run in runs])) for runs in at]
+        low = [min(run.counted for run in runs) for runs in at]
+        high = [max(run.counted for run in runs) for runs in at]
+        if _has_band(sweep, setting):
+            axes.fill_between(rates, low, high, color=style.colour, alpha=0.15, linewidth=0)
         line = f"{style.dash}{style.marker}"
         axes.plot(rates, mean, line, color=style.colour, linewidth=1.6, markersize=5)
         _mark_diverged(axes, [run for runs in at for run in runs if run.diverged], style)
-        ends.append(_End(setting, style.colour, mean[-1]))
+        ends.append(_End(setting, style.colour, mean[-1], style.marker))
     if initial:
         level = float(np.mean(initial))
         axes.axhline(level, color="0.45", linewidth=1, linestyle=(0, (4, 3)))
@@ -180,6 +193,12 @@ def _gap_scale(axes: Axes, rows: Sequence[Summary]) -> str:
     return f"\nlogarithmic beyond ±{threshold:g}"
 
 
+def _has_band(sweep: "Sweep", setting: str) -> bool:
+    """Whether the spread over seeds is drawn: of every setting if there are few, else baselines."""
+    few = len(sweep.settings) <= MOST_BANDS
+    return few or (setting, setting) in sweep.settings
+
+
 def _curves(cells: Sequence[Cell]) -> tuple[np.ndarray, np.ndarray]:
     """Steps (n) and losses (cells, n), with the loss at initialisation at step 0; else NaN."""
     steps = sorted({0, *(int(s) for c in cells for s in c.metrics["eval_step"])})
@@ -219,7 +238,7 @@ def _last(y: np.ndarray) -> float:
 
 def _mark_diverged(axes: Axes, runs: Sequence[Run], style: Style) -> None:
     rates = sorted({run.rate for run in runs})
-    levels = [max(run.clipped for run in runs if run.rate == rate) for rate in rates]
+    levels = [max(run.counted for run in runs if run.rate == rate) for rate in rates]
     axes.plot(rates, levels, "x", color=style.colour, markersize=9, markeredgewidth=2)
 
 
@@ -248,10 +267,15 @@ class _End:
     text: str
     colour: str
     y: float
+    marker: str = ""
 
 
 def _label_ends(axes: Axes, ends: Sequence[_End]) -> None:
-    """Writes each line's name beside the right edge, spread so that the names do not overlap."""
+    """Writes each line's name and last value beside the right edge, in the order of the values.
+
+    The names are spread so that they do not overlap; so the value is in the text, and the line's
+    marker beside it: where lines end close together the leaders alone could mislead.
+    """
     if not ends:
         return
     axes.figure.canvas.draw()  # fixes the limits that the positions are computed from
@@ -260,23 +284,17 @@ def _label_ends(axes: Axes, ends: Sequence[_End]) -> None:
     gap = 1.25 * FONT / 72 / (SIZE[1] * 0.8)  # a line of text, as a share of the axes' height
     wanted = [(math.log(end.y) - low) / (high - low) for end in ordered]
     for end, own, height in zip(ordered, wanted, _spread(wanted, gap), strict=True):
+        drawn = {"color": end.colour, "transform": axes.transAxes, "clip_on": False}
+        axes.plot([1.01, 1.065], [own, height], linewidth=0.8, **drawn)
+        if end.marker:
+            axes.plot([1.09], [height], end.marker, markersize=5, **drawn)
         axes.annotate(
-            end.text,
-            (1.0, own),
+            f"{end.text}  {end.y:#.2g}",
+            (1.115 if end.marker else 1.075, height),
             xycoords="axes fraction",
-            xytext=(1.07, height),
-            textcoords="axes fraction",
             va="center",
             color=end.colour,
             fontsize=FONT - 1,
-            arrowprops={
-                "arrowstyle": "-",
-                "color": end.colour,
-                "linewidth": 0.8,
-                "relpos": (0, 0.5),  # the line meets the middle of the text's left edge
-                "shrinkA": 1,
-                "shrinkB": 0,
-            },
         )
 
 
@@ -314,12 +332,15 @@ _FIGURES = {
     ),
     "curves": (
         draw_curves,
-        "Held-out loss during training at the baseline's best learning rate: mean over seeds, band "
-        "from the least to the largest; × marks where a run diverged.",
+        "Held-out loss during training at the baseline's best learning rate: mean over seeds, with "
+        "the last value beside the name; band of {bands} from the least to the largest; × marks "
+        "where a run diverged.",
     ),
     "sensitivity": (
         draw_sensitivity,
-        "Last held-out loss against the peak learning rate: mean over seeds, band from the least "
-        "to the largest. A run that diverged (×) counts with its loss at initialisation.",
+        "Last held-out loss against the peak learning rate: mean over the finished seeds, with the "
+        "value at the largest rate beside the name; band of {bands} from the least to the largest. "
+        "No run counts with more than its loss at initialisation, which is that of one that "
+        "diverged (×).",
     ),
 }

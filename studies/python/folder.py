@@ -16,7 +16,7 @@ import tempfile
 import time
 import tomllib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -91,14 +91,30 @@ class Folder:
         except (OSError, ValueError, TypeError):
             return None
 
-    def remove_parts(self, identities: Iterable[str] | None = None) -> None:
-        """Removes what an ended sweep left half-written: of these cells, or (None) all."""
+    def part(self, identity: str) -> Path:
+        """The file of a cell while it is written."""
+        return self.cells / f"{identity}.h5.part"
+
+    def remove_parts(self, identities: Iterable[str] | None = None) -> set[str]:
+        """Removes what an ended sweep left half-written: of these cells, or (None) all.
+
+        A part that a cell still writes (which holds an flock on it) stays: such an executor's cells
+        can outlive the sweep that started them. Returns the cells of these parts.
+        """
         if identities is None:
-            parts = list(self.cells.glob("*.h5.part"))
-        else:
-            parts = [self.cells / f"{identity}.h5.part" for identity in identities]
-        for part in parts:
-            part.unlink(missing_ok=True)
+            identities = [part.name.split(".")[0] for part in self.cells.glob("*.h5.part")]
+        return {identity for identity in identities if not _remove_part(self.part(identity))}
+
+    def is_written(self, identity: str) -> bool:
+        """Whether a process is writing this cell now."""
+        try:
+            handle = os.open(self.part(identity), os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            return not _try_lock(handle, fcntl.LOCK_EX)
+        finally:
+            os.close(handle)
 
     def set_aside(self, identity: str) -> Path:
         """Moves a corrupt file out of the way, keeping it; returns its new path."""
@@ -170,6 +186,28 @@ class Folder:
             return None if _try_lock(handle, fcntl.LOCK_EX) else _read_record(handle)
         finally:
             os.close(handle)
+
+
+def _remove_part(part: Path) -> bool:
+    """Removes a part; False if a cell still writes it.
+
+    The lock is held while it is removed, and what is removed is the file that was locked: a cell
+    may have renamed it, and another one begun a new part, since it was opened.
+    """
+    try:
+        handle = os.open(part, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return True
+    try:
+        if not _try_lock(handle, fcntl.LOCK_EX):
+            return False
+        with suppress(FileNotFoundError):
+            if not os.path.samestat(os.fstat(handle), part.stat()):
+                return False
+            part.unlink()
+        return True
+    finally:
+        os.close(handle)
 
 
 def _open(path: Path) -> int:

@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -45,8 +45,10 @@ class Prediction:
         return asdict(self)
 
 
-def predict(cells: Sequence[Cell], program: str, jobs: int) -> Prediction:
-    """Time and disk for the cells that are not finished.
+def predict(
+    cells: Sequence[Cell], program: str, jobs: int, again: Set[str] = frozenset()
+) -> Prediction:
+    """Time and disk for the cells that are not finished, and for those that are run `again`.
 
     A setting of which cells are finished is predicted from those; else one of its cells is run for
     PROBE_STEPS steps in a temporary folder. Raises SweepError if such a probe fails.
@@ -57,7 +59,7 @@ def predict(cells: Sequence[Cell], program: str, jobs: int) -> Prediction:
         if cell.finished:
             seconds = float(cell.attributes.get("wall_seconds", 0.0))
             known[_kind(cell)] = (seconds, cell.path.stat().st_size)
-    measured, waiting = 0, [cell for cell in cells if not cell.finished]
+    measured, waiting = 0, [cell for cell in cells if not cell.finished or cell.id in again]
     seconds, size = 0.0, 0
     for cell in waiting:
         if _kind(cell) not in known:
@@ -81,7 +83,7 @@ def _probe(cell: Cell, program: str) -> tuple[float, int]:
     text = json.dumps(specification, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     with tempfile.TemporaryDirectory(prefix="halfulp-probe-") as folder:
         path = Path(folder) / f"{cell_id(text)}.h5"
-        run = run_cell(CellTask(program, text, str(path), threads=1))
+        run = run_cell(CellTask(program, text, str(path)))
         if run.exit_code != 0:
             raise SweepError(f"the probe of {cell.describe()} failed: {run.message}")
         size = path.stat().st_size + _BYTES_PER_STEP * (steps - short)

@@ -1,6 +1,7 @@
 """The program halfulp-cell: finding it, canonical specifications, running a cell with it."""
 
 import json
+import math
 import os
 import re
 import shutil
@@ -17,6 +18,7 @@ from .errors import SweepError
 
 PROGRAM = "halfulp-cell"
 VARIABLE = "HALFULP_CELL"
+DATA = "digits"  # `data_sha256` of halfulp-cell --version --json is that of these data
 _GUARD = Path(__file__).with_name("guard.py")
 
 
@@ -40,6 +42,29 @@ def find_program() -> str:
     return found
 
 
+def _json(specification: Mapping[str, Any], name: str) -> str:
+    """The specification as one line of JSON, which has no NaN, infinity or foreign types."""
+
+    def refuse(path: str, value: Any) -> None:
+        if isinstance(value, Mapping):
+            for key, below in value.items():
+                refuse(f"{path}.{key}" if path else str(key), below)
+        elif isinstance(value, list | tuple):
+            for below in value:
+                refuse(path, below)
+        elif (
+            not isinstance(value, str | bool | int | float)
+            or value in (math.inf, -math.inf)
+            or value != value
+        ):
+            raise SweepError(
+                f"{name}: {path} is {value!r}; give a text, a finite number, true or false"
+            )
+
+    refuse("", specification)
+    return json.dumps(specification, ensure_ascii=False)
+
+
 def canonicalise(
     program: str, specifications: Sequence[Mapping[str, Any]], names: Sequence[str]
 ) -> list[str]:
@@ -47,10 +72,7 @@ def canonicalise(
 
     Raises SweepError with the program's own sentence if it refuses one of them, called by its name.
     """
-    try:
-        lines = [json.dumps(s, allow_nan=False, ensure_ascii=False) for s in specifications]
-    except (TypeError, ValueError) as error:
-        raise SweepError(f"a specification holds a value that no cell can have: {error}") from None
+    lines = [_json(s, name) for s, name in zip(specifications, names, strict=True)]
     done = subprocess.run(
         [program, "--canonical"],
         input="".join(line + "\n" for line in lines),
@@ -74,6 +96,50 @@ def canonicalise(
     return canonical
 
 
+@dataclass(frozen=True)
+class Build:
+    """What decides the bits of a cell besides its specification; None where it is not known.
+
+    The program says the hash of the data called DATA; cells that train on others are not compared.
+    """
+
+    numerics: str | None  # a digest of the sources that decide bits
+    data_sha256: str | None  # of the data that the program would read
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any], data_name: str = DATA) -> "Build":
+        """From the attributes of a cell's file, or from what the program says of itself."""
+        numerics, data = (
+            None if record.get(key) in (None, "", "unknown") else str(record[key])
+            for key in ("numerics", "data_sha256")
+        )
+        return cls(numerics, data if data_name == DATA else None)
+
+    def differs(self, other: "Build") -> bool:
+        """Whether a cell of this build is not one of the `other`, as far as that one is known."""
+        return (other.numerics is not None and self.numerics != other.numerics) or (
+            None not in (self.data_sha256, other.data_sha256)
+            and self.data_sha256 != other.data_sha256
+        )
+
+
+def build_of(program: str) -> Build:
+    """The build of a program; all unknown if it is too old to say it."""
+    try:
+        done = subprocess.run(
+            [program, "--version", "--json"],
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+        )
+        said = json.loads(done.stdout) if done.returncode == 0 else {}
+    except (OSError, ValueError):
+        said = {}
+    return Build.of(said if isinstance(said, dict) else {})
+
+
 def sentence(stderr: str, code: int) -> str:
     """What a program said last on stderr, without its name; or how it ended, if it said nothing."""
     said = [line.strip() for line in stderr.splitlines() if line.strip()]
@@ -91,7 +157,7 @@ class CellTask:
     program: str
     canonical: str  # the specification, JSON text
     out: str  # DIR/cells/<sha256>.h5
-    threads: int  # OMP_NUM_THREADS for the cell, unless the environment sets it
+    force: bool = False  # replace a finished file; it stays until the new one is complete
 
     @property
     def part(self) -> str:
@@ -152,9 +218,11 @@ def run_cell(task: CellTask) -> CellRun:
     It never raises for a cell that fails. The process is killed with the thread that called this
     (guard.py), so a sweep that is killed leaves nobody behind writing files.
     """
-    if Path(task.out).exists():
+    if Path(task.out).exists() and not task.force:
         return CellRun(0, "", 0.0, ran=False)
     cell = [task.program, "--spec", "-", "--out", task.part, "--json"]
+    if task.force:
+        cell.append("--force")
     started = time.monotonic()
     try:
         process = LOCAL_CELLS.start(
@@ -165,7 +233,6 @@ def run_cell(task: CellTask) -> CellRun:
             text=True,
             encoding="utf-8",
             errors="replace",
-            env={"OMP_NUM_THREADS": str(task.threads), **os.environ},
             process_group=0,  # Ctrl-C on the terminal is for the sweep, which then ends its cells
         )
     except OSError as error:
@@ -179,7 +246,7 @@ def run_cell(task: CellTask) -> CellRun:
     seconds = time.monotonic() - started
     code = process.returncode
     if code != 0:
-        if Path(task.out).exists():  # somebody else finished it meanwhile
+        if Path(task.out).exists() and not task.force:  # somebody else finished it meanwhile
             return CellRun(0, "", 0.0, ran=False)
         return CellRun(code, sentence(stderr, code), seconds, ran=True)
     if not Path(task.out).exists():

@@ -39,6 +39,8 @@ table.facts td { text-align: left; white-space: normal; }
 table.facts td { overflow-wrap: anywhere; }
 table.facts td:first-child { overflow-wrap: normal; position: static; color: #555; }
 @media (max-width: 40rem) {
+  th, td { padding: .3rem .45rem; }
+  .scroll th:first-child, .scroll td:first-child { white-space: normal; max-width: 7.5rem; }
   table.facts td { display: block; padding: .1rem 0; }
   table.facts td:first-child { border: 0; padding-top: .5rem; }
 }
@@ -47,6 +49,7 @@ figure img { display: block; width: 100%; max-width: 46rem; height: auto; }
 figcaption, .note { color: #444; font-size: .9rem; max-width: 46rem; }
 .pass { color: #00603f; font-weight: 600; } .fail { color: #a3002b; font-weight: 700; }
 .open { color: #7a5200; font-weight: 600; }
+.loud { color: #a3002b; font-weight: 700; border-left: 4px solid; padding-left: .7rem; }
 ul.checks { list-style: none; padding: 0; } ul.checks li { margin: .5rem 0; }
 .detail { display: block; color: #444; font-size: .9rem; }
 pre { background: #f5f5f5; padding: .7rem; overflow-x: auto; font-size: .85rem; }
@@ -107,7 +110,8 @@ def _results(sweep: "Sweep") -> str:
     table = sweep.table()
     rows = [texts(row) for row in table.rows]
     notes = "".join(f'<p class="note">{html.escape(note)}</p>' for note in table.notes)
-    return f"<h2>Results</h2>{_table(HEADINGS, rows)}{notes}"
+    loud = "".join(f'<p class="loud">{html.escape(text)}</p>' for text in table.warnings)
+    return f"<h2>Results</h2>{loud}{_table(HEADINGS, rows)}{notes}"
 
 
 def _figure(caption: str, svg: bytes) -> str:
@@ -134,6 +138,27 @@ def _controls(sweep: "Sweep") -> str:
 
 
 def _divergences(sweep: "Sweep") -> str:
+    shares = [
+        [
+            row.setting,
+            *(f"{s.count}/{s.n} ({_percent(s.low)}–{_percent(s.high)}%)" for s in row.divergences),
+        ]
+        for row in sweep.summaries
+    ]
+    rates = [f"rate {rate:g}" for rate in sweep.plan.rates]
+    note = (
+        '<p class="note">Runs that diverged, of the finished seeds, at each learning rate, with '
+        "Wilson's 95% interval of the share. Seeds at one rate are independent draws; the rates of "
+        "a policy are not, so they are not pooled.</p>"
+    )
+    return f"<h2>Divergences</h2>{_table(('policy', *rates), shares)}{note}{_diverged_runs(sweep)}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f}"
+
+
+def _diverged_runs(sweep: "Sweep") -> str:
     rows = [
         [
             c.policy,
@@ -146,9 +171,9 @@ def _divergences(sweep: "Sweep") -> str:
         if c.outcome == DIVERGED
     ]
     if not rows:
-        return "<h2>Divergences</h2><p>No run of the grid diverged.</p>"
+        return "<p>No run of the grid diverged.</p>"
     headings = ("policy", "learning rate", "seed", "at step", "last training loss / nats")
-    return f"<h2>Divergences</h2>{_table(headings, rows)}"
+    return _table(headings, rows)
 
 
 def _last_finite(cell: Cell) -> str:
@@ -189,7 +214,17 @@ def _text(value: object) -> str:
 
 def _provenance(sweep: "Sweep") -> str:
     finished = [cell for cell in sweep.cells if cell.finished]
-    names = ("halfulp_version", "git_sha", "compiler", "flags", "device", "data_sha256")
+    names = (
+        "halfulp_version",
+        "numerics",
+        "git_sha",
+        "compiler",
+        "flags",
+        "libc",
+        "cpu",
+        "device",
+        "data_sha256",
+    )
     facts = [
         (name, ", ".join(_distinct(c.attributes.get(name, "") for c in finished))) for name in names
     ]

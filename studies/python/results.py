@@ -1,6 +1,7 @@
 """A sweep as results: its cells, table, figures and report, read from its folder."""
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -12,20 +13,30 @@ from .cells import COMPLETED, DIVERGED, FAILED, Cell
 from .errors import SweepError
 from .folder import Folder
 from .predict import Prediction
-from .program import find_program
+from .program import Build, build_of, find_program
 from .spec import PlannedCell, SweepSpec, expand, read_sweep
-from .statistics import Run, Summary, run_of, setting_of, summarise
+from .statistics import Plan, Run, Summary, run_of, setting_of, summarise
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+_UNKNOWN = Build(None, None)
+
+
 class Sweep:
     """A sweep and what is finished of it. Files are read when first asked for."""
 
-    def __init__(self, spec: SweepSpec, folder: Folder, plan: Sequence[PlannedCell]) -> None:
+    def __init__(
+        self,
+        spec: SweepSpec,
+        folder: Folder,
+        plan: Sequence[PlannedCell],
+        build: Build = _UNKNOWN,
+    ) -> None:
         self.spec = spec
         self.folder = folder
+        self.build = build  # of the present halfulp-cell, as far as it is known
         self.prediction: Prediction | None = None  # of a dry run
         self.cells = [Cell.of(p, folder.cell(p.id), folder.failure(p.id)) for p in plan]
 
@@ -46,6 +57,29 @@ class Sweep:
             found[cell.outcome] += 1
         return found
 
+    @property
+    def of_another_build(self) -> list[Cell]:
+        """Finished cells that another build of halfulp-cell made, or the same from other data."""
+        return [cell for cell in self.cells if cell.finished and cell.build.differs(self.build)]
+
+    def warnings(self) -> list[str]:
+        """What must be known before any number is believed; a sentence each."""
+        finished = sum(cell.finished for cell in self.cells)
+        lines = []
+        if finished < len(self.cells):
+            lines.append(f"PROVISIONAL: {finished} of {len(self.cells)} cells are finished.")
+        return lines + self.build_warnings()
+
+    def build_warnings(self) -> list[str]:
+        """A sentence if cells were made by another build or from other data than the present."""
+        return _about_builds(self.cells, self.build)
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The learning rates and seeds of the grid, finished or not."""
+        rates = {cell.learning_rate for cell in self.grid}
+        return Plan(sorted(rates), sorted({cell.seed for cell in self.grid}))
+
     @cached_property
     def runs(self) -> list[Run]:
         """One record per finished cell of the grid: what the statistics are made from."""
@@ -63,7 +97,7 @@ class Sweep:
     @cached_property
     def summaries(self) -> list[Summary]:
         """One row per setting; see statistics.py."""
-        return summarise(self.runs, self.settings)
+        return summarise(self.runs, self.settings, self.plan)
 
     def check_controls(self) -> list[_controls.Check]:
         """The outcome of every control; see controls.py."""
@@ -71,11 +105,11 @@ class Sweep:
 
     def table(self) -> _table.Table:
         """The main table: `print` it, or take `.rows`, `.to_csv()`, `.to_latex()`, `.to_json()`."""
-        finished = sum(cell.finished for cell in self.cells)
         return _table.Table(
             title=self.spec.name,
-            rows=[_table.row_of(summary) for summary in self.summaries],
-            notes=_table.notes(self.summaries, finished, len(self.cells)),
+            rows=[_table.row_of(summary, self.plan) for summary in self.summaries],
+            warnings=self.warnings(),
+            notes=_table.notes(self.summaries, self.plan),
             checks=self.check_controls(),
         )
 
@@ -119,7 +153,50 @@ def open_sweep(directory: str | Path) -> Sweep:
     for control in spec.controls:
         if control.name not in names:
             raise SweepError(f"{folder.index} does not fit {folder.sweep}; remove it")
-    return Sweep(spec, folder, plan)
+    return Sweep(spec, folder, plan, _present_build())
+
+
+def _present_build() -> Build:
+    """The build of halfulp-cell that is installed; all unknown without one."""
+    try:
+        return build_of(find_program())
+    except FileNotFoundError:
+        return _UNKNOWN
+
+
+def _about_builds(cells: Sequence[Cell], present: Build) -> list[str]:
+    """One sentence if cells were made by another build or from other data than the present ones.
+
+    Where the present build is not known, the cells are compared with each other.
+    """
+    builds = [cell.build for cell in cells if cell.finished]
+    said = []
+    for name, kind, plural in (
+        ("numerics", "made by another build", "builds"),
+        ("data_sha256", "made from other data", "versions of the data"),
+    ):
+        own = getattr(present, name)
+        found = Counter(getattr(build, name) or "unknown" for build in builds)
+        if name == "data_sha256":  # that of other data than those that the program names
+            del found["unknown"]
+        if own is None and len(found) > 1:
+            counts = ", ".join(f"{_short(value)}: {n}" for value, n in found.most_common())
+            said.append(f"the cells come from {len(found)} {plural} ({name} {counts})")
+        elif own is not None and set(found) - {own}:
+            values = ", ".join(_short(value) for value in sorted(set(found) - {own}))
+            count = found.total() - found[own]
+            said.append(f"{count} of {len(cells)} cells were {kind} ({name} {values})")
+    if not said:
+        return []
+    known = present != _UNKNOWN
+    remedy = (
+        "halfulp sweep --fresh runs them again" if known else "this halfulp-cell names no build"
+    )
+    return [f"WARNING: {' and '.join(said)}; {remedy}."]
+
+
+def _short(digest: str) -> str:
+    return digest if digest == "unknown" else f"{digest[:8]}…"
 
 
 def status_of(sweep: Sweep) -> dict[str, Any]:
@@ -129,6 +206,8 @@ def status_of(sweep: Sweep) -> dict[str, Any]:
     remaining = total - counts[COMPLETED] - counts[DIVERGED]
     status: dict[str, Any] = {"sweep": sweep.spec.name, "cells": total, **counts}
     holder = sweep.folder.holder()
+    status["other_build"] = len(sweep.of_another_build)
+    status["warnings"] = sweep.build_warnings()
     status["running"] = holder is not None
     status["seconds_left"] = None
     if holder and "started" in holder:

@@ -4,6 +4,7 @@ import difflib
 import hashlib
 import itertools
 import json
+import math
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ from .errors import SweepError
 from .program import canonicalise
 
 Tree = dict[str, Any]
+
+MOST_CELLS = 1_000_000
 
 TOP_KEYS = (
     "name",
@@ -93,10 +96,12 @@ def read_sweep(source: str | Path | Mapping[str, Any]) -> SweepSpec:
     path = Path(source)
     try:
         return check(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SweepError(f"{path} is not TOML: {error}") from None
     except SweepError as error:
         raise SweepError(f"{path}: {error}") from None
+    except RecursionError:
+        raise SweepError(f"{path} is not a sweep: it is nested too deeply") from None
+    except ValueError as error:  # tomllib's own error, bytes that are no UTF-8, a number of a mile
+        raise SweepError(f"{path} is not TOML: {error}") from None
 
 
 def check(tree: Tree) -> SweepSpec:
@@ -107,6 +112,9 @@ def check(tree: Tree) -> SweepSpec:
     axes = _axes(_table(tree, "axes"), policies)
     baseline = _text(tree, "baseline")
     names = axes["precision"]
+    cells = math.prod(len(values) for values in axes.values())
+    if cells > MOST_CELLS:
+        raise SweepError(f"[axes] spans {cells:,} cells, more than {MOST_CELLS:,}; shorten an axis")
     if baseline not in names:
         raise SweepError(f"baseline = '{baseline}' is not in the axis precision = {names}")
     broken = tree.get("expect_broken", [])
@@ -170,7 +178,9 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
     for key, value in over.items():
         below = merged.get(key)
         if isinstance(value, Mapping):
-            merged[key] = merge(below if isinstance(below, Mapping) else {}, value)
+            if below is not None and not isinstance(below, Mapping):
+                raise SweepError(f"{key} is {below!r}, but must be a table: something is set in it")
+            merged[key] = merge(below or {}, value)
         else:
             merged[key] = value
     return merged
@@ -232,7 +242,7 @@ def _axes(tables: Tree, policies: Tree) -> dict[str, list[Any]]:
             "[axes] has no precision; give it the names of policies, baseline included"
         )
     for name in axes["precision"]:
-        if name not in policies:
+        if not isinstance(name, str) or name not in policies:
             raise SweepError(
                 f"axes.precision names '{name}', but there is no [precision.{name}]"
                 + _suggestion(str(name), policies)
@@ -243,7 +253,7 @@ def _axes(tables: Tree, policies: Tree) -> dict[str, list[Any]]:
 def _controls(tables: Any, policies: Tree) -> list[Control]:
     if not isinstance(tables, list) or not all(isinstance(t, dict) for t in tables):
         raise SweepError("control is not a list of tables; write [[control]] above each")
-    names = [_text(table, "name") for table in tables]
+    names = [_text(table, "name", "a [[control]]'s name") for table in tables]
     controls = []
     for table, name in zip(tables, names, strict=True):
         where = f"the control '{name}'"
@@ -252,9 +262,9 @@ def _controls(tables: Any, policies: Tree) -> list[Control]:
             raise SweepError(f"{where} stands {names.count(name)} times; give each its own name")
         cell, policy = _table(table, "cell"), table.get("policy")
         if policy is not None:
-            if policy not in policies:
+            if not isinstance(policy, str) or policy not in policies:
                 raise SweepError(
-                    f"{where} has the policy '{policy}'" + _suggestion(policy, policies)
+                    f"{where} has the policy '{policy}'" + _suggestion(str(policy), policies)
                 )
             cell = merge({"precision": policies[policy]}, cell)
         expect, to = table.get("expect"), table.get("to")
@@ -280,11 +290,11 @@ def _suggestion(word: str, known: Iterable[str]) -> str:
     return f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(known)}"
 
 
-def _text(table: Tree, key: str) -> str:
+def _text(table: Tree, key: str, called: str | None = None) -> str:
     value = table.get(key)
     if not isinstance(value, str) or not value.strip():
         said = "is missing" if key not in table else f"is {value!r}, which is not a text"
-        raise SweepError(f'{key} {said}; give {key} = "..."')
+        raise SweepError(f'{called or key} {said}; give {key} = "..."')
     return value
 
 

@@ -2,10 +2,14 @@
 
 Everything is computed from one `Run` per cell of the grid. Conventions:
 
-- The loss of a run is the last held-out loss, in nats. A run that diverged, or whose last loss is
-  not finite, counts with l0, its own held-out loss at initialisation.
+- The loss of a run is its last held-out loss l, in nats, and counts as min(l, l0), l0 being its own
+  held-out loss at initialisation (arXiv 2309.14322). A run that diverged, or whose last loss is not
+  finite, counts as l0. So no run counts worse than not having trained, whatever became of it.
 - The seeds are the independent units: intervals are Student t over one number per seed, 95%.
-- Only pairs that are both there are compared; an interval says how many seeds it rests on.
+- A seed counts in a statistic if the run of every rate of the sweep is finished for it (in both
+  grids where two are compared); every result says how many seeds it rests on.
+- A rate at which a run is judged is chosen by the other seeds (leave one seed out). With a single
+  seed there are none, and it is chosen by the run that it is judged by.
 """
 
 import math
@@ -36,13 +40,10 @@ class Run:
 
     @property
     def counted(self) -> float:
-        """The loss that counts: l0 for a run that diverged or ended without a finite loss."""
-        return self.initial if self.diverged or not math.isfinite(self.loss) else self.loss
-
-    @property
-    def clipped(self) -> float:
-        """min(counted, l0): no worse than not having trained."""
-        return min(self.counted, self.initial)
+        """The loss that counts: min(l, l0); l0 if the run diverged or ended without a finite l."""
+        if self.diverged or not math.isfinite(self.loss):
+            return self.initial
+        return min(self.loss, self.initial)
 
 
 @dataclass(frozen=True)
@@ -102,119 +103,159 @@ def grid(runs: Iterable[Run], setting: str) -> Grid:
     return {(r.rate, r.seed): r for r in runs if r.setting == setting}
 
 
-def _rates(cells: Grid) -> list[float]:
-    return sorted({rate for rate, _ in cells})
+@dataclass(frozen=True)
+class Plan:
+    """The learning rates and seeds of a sweep, from its axes: what a complete grid has."""
+
+    rates: Sequence[float]  # ascending
+    seeds: Sequence[int]  # ascending
+
+    def complete(self, *grids: Grid) -> list[int]:
+        """The seeds for which the run of every rate is finished, in each of the grids."""
+        return [s for s in self.seeds if all((r, s) in g for r in self.rates for g in grids)]
 
 
-def _seeds(cells: Grid) -> list[int]:
-    return sorted({seed for _, seed in cells})
+def best_rate(cells: Grid, rates: Sequence[float], seeds: Sequence[int]) -> float | None:
+    """The rate with the least mean loss over these seeds (the smaller one of equals)."""
+    if not seeds:
+        return None
+    return min(rates, key=lambda rate: (float(np.mean(_losses(cells, rate, seeds))), rate))
 
 
-def best_rate(cells: Grid) -> float | None:
-    """The rate with the least mean clipped loss over seeds (the smaller one of equals)."""
-    means = {
-        rate: float(np.mean([cells[rate, s].clipped for s in _seeds(cells) if (rate, s) in cells]))
-        for rate in _rates(cells)
-    }
-    return min(means, key=means.__getitem__) if means else None
+def _losses(cells: Grid, rate: float, seeds: Sequence[int]) -> list[float]:
+    return [cells[rate, seed].counted for seed in seeds]
 
 
-def gap_at(policy: Grid, base: Grid, rate: float) -> Interval | None:
-    """Paired gap at one rate: over seeds, loss of the policy minus loss of the baseline."""
+def chosen_rates(cells: Grid, rates: Sequence[float], seeds: Sequence[int]) -> dict[int, float]:
+    """Seed -> the rate at which its run is judged: the best one of the *other* seeds.
+
+    A single seed has no others and chooses for itself.
+    """
+    chosen = {}
+    for seed in seeds:
+        best = best_rate(cells, rates, [s for s in seeds if s != seed] or [seed])
+        if best is not None:
+            chosen[seed] = best
+    return chosen
+
+
+def gap_at_chosen(policy: Grid, base: Grid, plan: Plan) -> Interval | None:
+    """Paired gap at the baseline's rate, which for each seed the baseline's other seeds choose."""
+    rates = chosen_rates(base, plan.rates, plan.complete(policy, base))
+    return t_interval(
+        [policy[rate, s].counted - base[rate, s].counted for s, rate in rates.items()]
+    )
+
+
+def mean_gap(policy: Grid, base: Grid, plan: Plan) -> Interval | None:
+    """Paired gap averaged over the rates within a seed, then over seeds: nothing is chosen."""
     return t_interval(
         [
-            policy[rate, seed].counted - base[rate, seed].counted
-            for seed in _seeds(policy)
-            if (rate, seed) in policy and (rate, seed) in base
+            float(np.mean([policy[r, s].counted - base[r, s].counted for r in plan.rates]))
+            for s in plan.complete(policy, base)
         ]
     )
 
 
-def mean_gap(policy: Grid, base: Grid) -> Interval | None:
-    """Paired gap of the clipped losses, averaged over the rates within a seed, then over seeds.
-
-    A seed counts if every rate of the two grids is there for it, in both.
-    """
-    rates = sorted(set(_rates(policy)) | set(_rates(base)))
-    values = []
-    for seed in _seeds(policy):
-        pairs = [(policy.get((rate, seed)), base.get((rate, seed))) for rate in rates]
-        if all(p is not None and b is not None for p, b in pairs):
-            values.append(float(np.mean([p.clipped - b.clipped for p, b in pairs if p and b])))
-    return t_interval(values)
-
-
-def sensitivity(cells: Grid) -> Interval | None:
+def sensitivity(cells: Grid, plan: Plan) -> Interval | None:
     """Learning-rate sensitivity (arXiv 2309.14322), over seeds.
 
-    Of a seed: the mean over rates of min(l, l0), minus the least of them. A seed counts if every
-    rate is there for it.
+    Of a seed: the mean over rates of min(l, l0), minus the least of them.
     """
-    rates = _rates(cells)
     values = []
-    for seed in _seeds(cells):
-        losses = [cells[rate, seed].clipped for rate in rates if (rate, seed) in cells]
-        if len(losses) == len(rates):
-            values.append(float(np.mean(losses)) - min(losses))
+    for seed in plan.complete(cells):
+        losses = [cells[rate, seed].counted for rate in plan.rates]
+        values.append(float(np.mean(losses)) - min(losses))
     return t_interval(values)
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Held-out accuracy over seeds at one rate: mean and range."""
+    """Held-out accuracy over seeds, each at the rate that was chosen for it: mean and range."""
 
     mean: float
     low: float
     high: float
-    n: int
+    n: int  # seeds
+    rates: tuple[float, ...]  # by seed
 
 
-def accuracy_at(cells: Grid, rate: float) -> Accuracy | None:
-    """Held-out accuracy at one rate, of the runs that completed; None if none did."""
-    values = [r.accuracy for (at, _), r in cells.items() if at == rate and not r.diverged]
-    if not values:
+def accuracy_at_chosen(cells: Grid, plan: Plan) -> Accuracy | None:
+    """Last held-out accuracy of each seed at the rate that its other seeds choose.
+
+    A run that diverged counts with the accuracy of its last evaluation; one without, with 0.
+    """
+    rates = chosen_rates(cells, plan.rates, plan.complete(cells))
+    if not rates:
         return None
-    return Accuracy(float(np.mean(values)), min(values), max(values), len(values))
+    measured = [cells[rate, seed].accuracy for seed, rate in rates.items()]
+    values = [value if math.isfinite(value) else 0.0 for value in measured]
+    return Accuracy(
+        float(np.mean(values)), min(values), max(values), len(values), tuple(rates.values())
+    )
+
+
+@dataclass(frozen=True)
+class Share:
+    """Divergences at one rate: how many of n seeds, and Wilson's interval of the share."""
+
+    rate: float
+    count: int
+    n: int
+    low: float
+    high: float
+
+
+def divergences(cells: Grid, plan: Plan) -> list[Share]:
+    """Per rate, over the seeds that are finished: runs of one rate are independent draws."""
+    shares = []
+    for rate in plan.rates:
+        runs = [run for (at, _), run in cells.items() if at == rate]
+        count = sum(run.diverged for run in runs)
+        shares.append(Share(rate, count, len(runs), *wilson_interval(count, len(runs))))
+    return shares
 
 
 @dataclass(frozen=True)
 class Summary:
-    """One setting of a sweep: a row of the main table. None: not enough cells are finished."""
+    """One setting of a sweep: a row of the main table. None: no seed is complete."""
 
     setting: str
     baseline: str
+    planned: int  # cells of the sweep
     runs: int  # finished cells
     diverged: int
-    diverged_interval: tuple[float, float]  # Wilson, of the share
-    best_rate: float | None  # of this setting
-    accuracy: Accuracy | None  # at its own best rate
-    baseline_rate: float | None  # the baseline's best rate
-    gap: Interval | None  # at the baseline's best rate
+    divergences: list[Share]  # by rate
+    best_rate: float | None  # of this setting, over all its complete seeds
+    accuracy: Accuracy | None
+    baseline_rate: float | None  # the baseline's best rate, over all its complete seeds
+    gap: Interval | None  # at the baseline's rate
     mean_gap: Interval | None  # over all rates
     sensitivity: Interval | None
 
 
-def summarise(runs: Sequence[Run], settings: Sequence[tuple[str, str]]) -> list[Summary]:
+def summarise(
+    runs: Sequence[Run], settings: Sequence[tuple[str, str]], plan: Plan
+) -> list[Summary]:
     """A summary of each (setting, its baseline), in this order."""
     rows = []
     for setting, baseline in settings:
         cells, base = grid(runs, setting), grid(runs, baseline)
-        best, base_best = best_rate(cells), best_rate(base)
-        diverged = sum(run.diverged for run in cells.values())
         own = setting == baseline
         rows.append(
             Summary(
                 setting=setting,
                 baseline=baseline,
+                planned=len(plan.rates) * len(plan.seeds),
                 runs=len(cells),
-                diverged=diverged,
-                diverged_interval=wilson_interval(diverged, len(cells)),
-                best_rate=best,
-                accuracy=None if best is None else accuracy_at(cells, best),
-                baseline_rate=base_best,
-                gap=None if own or base_best is None else gap_at(cells, base, base_best),
-                mean_gap=None if own else mean_gap(cells, base),
-                sensitivity=sensitivity(cells),
+                diverged=sum(run.diverged for run in cells.values()),
+                divergences=divergences(cells, plan),
+                best_rate=best_rate(cells, plan.rates, plan.complete(cells)),
+                accuracy=accuracy_at_chosen(cells, plan),
+                baseline_rate=best_rate(base, plan.rates, plan.complete(base)),
+                gap=None if own else gap_at_chosen(cells, base, plan),
+                mean_gap=None if own else mean_gap(cells, base, plan),
+                sensitivity=sensitivity(cells, plan),
             )
         )
     return rows

@@ -8,24 +8,27 @@ executors for many machines). The finished files are the only state.
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence, Set
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from .cells import DIVERGED, read_cell
+from .cells import DIVERGED, build_of_cell, read_cell
 from .errors import CorruptCellError, SweepError
 from .folder import Folder
 from .predict import predict
-from .program import LOCAL_CELLS, CellRun, CellTask, find_program, run_cell
+from .program import LOCAL_CELLS, Build, CellRun, CellTask, build_of, find_program, run_cell
 from .progress import Display, Estimate, State, display
 from .results import Sweep, open_sweep
 from .spec import PlannedCell, expand, read_sweep
 from .statistics import setting_of
 
 __all__ = ["CellRun", "CellTask", "Sweep", "open_sweep", "run_cell", "run_sweep"]
+
+_LOOK_EVERY = 1.0  # seconds between looks at what runs
 
 
 def run_sweep(
@@ -35,6 +38,7 @@ def run_sweep(
     jobs: int | None = None,
     executor: Executor | None = None,
     shard: tuple[int, int] | None = None,
+    fresh: bool = False,
     dry_run: bool = False,
     progress: bool = True,
 ) -> Sweep:
@@ -44,6 +48,8 @@ def run_sweep(
     jobs: cells at a time (default: the CPUs this process may use).
     executor: runs `run_cell` instead of `jobs` local threads; it is not shut down here.
     shard: (I, N), 1 <= I <= N: only every N-th cell, from the I-th; all N shards make the sweep.
+    fresh: finished cells of another build of halfulp-cell, or of other data, are run again; without
+    it they are kept, and `.warnings()` says so. Controls of another build are always run again.
     dry_run: starts nothing, writes nothing; `.prediction` of what is returned says time and disk.
     progress: shows progress on stderr. Failing cells are always reported there at once.
 
@@ -58,57 +64,76 @@ def run_sweep(
     program = find_program()
     plan = expand(spec, program)
     mine = plan if shard is None else _shard(plan, shard)
-    folder = Folder(out)
+    folder, build = Folder(out), build_of(program)
     if dry_run:
-        result = Sweep(spec, folder, plan)
+        result = Sweep(spec, folder, plan, build)
         chosen = {cell.id for cell in mine}
-        result.prediction = predict([c for c in result.cells if c.id in chosen], program, jobs)
+        cells = [cell for cell in result.cells if cell.id in chosen]
+        again = {c.id for c in result.of_another_build if fresh or c.control is not None}
+        result.prediction = predict(cells, program, jobs, again)
         return result
     folder.create()
     with folder.locked(shard):
         folder.keep_sweep(spec, text)
         folder.write_index(plan)
-        folder.remove_parts(None if shard is None else [cell.id for cell in mine])
+        written = folder.remove_parts(None if shard is None else [cell.id for cell in mine])
         shown = display(progress)
         try:
             with _one_interrupt():
-                _Runner(folder, mine, jobs, shown).run(program, executor)
+                runner = _Runner(folder, mine, jobs, shown, program, build, fresh)
+                runner.run(executor, written)
         finally:
             shown.close()
-    return Sweep(spec, folder, plan)
+    return Sweep(spec, folder, plan, build)
 
 
 class _Runner:
     """One run over the cells of a plan: what is finished, what failed, what time is left."""
 
     def __init__(
-        self, folder: Folder, plan: Sequence[PlannedCell], jobs: int, shown: Display
+        self,
+        folder: Folder,
+        plan: Sequence[PlannedCell],
+        jobs: int,
+        shown: Display,
+        program: str,
+        build: Build,
+        fresh: bool,
     ) -> None:
         self.folder, self.plan, self.jobs, self.shown = folder, plan, jobs, shown
+        self.program, self.build, self.fresh = program, build, fresh
         self.state, self.estimate = State(len(plan)), Estimate(jobs)
+        self.again: set[str] = set()  # finished cells of another build that are run again
+        self.futures: dict[Future[CellRun], PlannedCell] = {}
 
-    def run(self, program: str, executor: Executor | None) -> None:
-        """Runs what is missing, reporting each failure when it happens."""
+    def run(self, executor: Executor | None, written: Set[str]) -> None:
+        """Runs what is missing, reporting each failure when it happens.
+
+        `written`: the cells that a process writes already; they are waited for.
+        """
         pending = [planned for planned in self.plan if not self._is_finished(planned)]
         pending.sort(key=_order)
-        threads = max(1, available_cpus() // self.jobs)
+        held = [planned for planned in pending if planned.id in written]
+        for planned in held:
+            part = self.folder.part(planned.id)
+            self.shown.say(f"{planned.describe()} is being written by a cell that an earlier sweep "
+                           f"has left; waiting for it ({part})")  # fmt: skip
         LOCAL_CELLS.open()
         pool = executor or ThreadPoolExecutor(self.jobs, thread_name_prefix="halfulp-cell")
-        futures: dict[Future[CellRun], PlannedCell] = {}
         try:
             for planned in pending:
-                out = str(self.folder.cell(planned.id).absolute())
-                task = CellTask(program, planned.canonical, out, threads)
-                futures[pool.submit(run_cell, task)] = planned
-            self._collect(futures)
+                if planned.id not in written:
+                    self._submit(pool, planned)
+            self._collect(pool, held)
         except BaseException as error:
-            for future in futures:
+            for future in self.futures:
                 future.cancel()
             LOCAL_CELLS.stop()
             if isinstance(error, KeyboardInterrupt):
+                left = "" if executor is None else " (cells that the executor has begun may go on)"
                 raise KeyboardInterrupt(
-                    f"interrupted: {self.state.finished} of {self.state.total} cells are finished; "
-                    "the same command goes on from there"
+                    f"interrupted{left}: {self.state.finished} of {self.state.total} cells are "
+                    "finished; the same command goes on from there"
                 ) from None
             raise
         finally:
@@ -116,19 +141,37 @@ class _Runner:
                 pool.shutdown(wait=True, cancel_futures=True)
                 self.folder.remove_parts([planned.id for planned in pending])
 
-    def _collect(self, futures: Mapping[Future[CellRun], PlannedCell]) -> None:
-        """Waits for all futures; records each as it ends."""
-        waiting = set(futures)
+    def _submit(self, pool: Executor, planned: PlannedCell) -> Future[CellRun]:
+        out = str(self.folder.cell(planned.id).absolute())
+        task = CellTask(self.program, planned.canonical, out, planned.id in self.again)
+        future = pool.submit(run_cell, task)
+        self.futures[future] = planned
+        return future
+
+    def _collect(self, pool: Executor, held: list[PlannedCell]) -> None:
+        """Waits for all futures and records each as it ends; runs what is held when it is free."""
+        waiting = set(self.futures)
         self.shown.show(self.state)
-        while waiting:
-            done, waiting = wait(waiting, timeout=1.0, return_when=FIRST_COMPLETED)
+        while waiting or held:
+            if not waiting:
+                time.sleep(_LOOK_EVERY)
+            done, waiting = wait(waiting, timeout=_LOOK_EVERY, return_when=FIRST_COMPLETED)
             for future in done:
-                self._record(futures[future], _result(future))
-            self.state.left = self.estimate.seconds(_setting(futures[f]) for f in waiting)
+                self._record(self.futures[future], _result(future))
+            for planned in [p for p in held if not self.folder.is_written(p.id)]:
+                held.remove(planned)
+                self.folder.remove_parts([planned.id])
+                if not self._is_finished(planned):
+                    waiting.add(self._submit(pool, planned))
+            left = [_setting(self.futures[f]) for f in waiting] + [_setting(p) for p in held]
+            self.state.left = self.estimate.seconds(left)
             self.shown.show(self.state)
 
     def _is_finished(self, planned: PlannedCell) -> bool:
-        """Whether the cell's file is there and whole; a corrupt one is named and moved aside."""
+        """Whether the cell's file is there and whole, and need not be run again.
+
+        A corrupt one is named and moved aside.
+        """
         path = self.folder.cell(planned.id)
         try:
             attributes = read_cell(path).attributes
@@ -138,6 +181,11 @@ class _Runner:
             aside = self.folder.set_aside(planned.id)
             self.shown.say(f"corrupt: {error}; moved to {aside.name}, the cell is run again")
             return False
+        made_by = build_of_cell(attributes, planned.specification)
+        if made_by.differs(self.build) and (self.fresh or planned.control is not None):
+            self.again.add(planned.id)
+            return False
+        self.folder.forget_failure(planned.id)
         self._count(planned, attributes, float(attributes.get("wall_seconds", 0.0)))
         return True
 

@@ -7,11 +7,11 @@ import math
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from .controls import Check
-from .statistics import Accuracy, Interval, Summary
+from .statistics import Accuracy, Interval, Plan, Summary
 
 Row = dict[str, Any]
 
@@ -41,6 +41,7 @@ class Table:
 
     title: str
     rows: list[Row]
+    warnings: list[str] = field(default_factory=list)  # what must be known before any number
     notes: list[str] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
 
@@ -63,6 +64,8 @@ class Table:
         if console.measure(table, options=unbounded).maximum > console.width:
             table = self._rich(narrow=True)
         console.print(table)
+        for warning in self.warnings:
+            console.print(escape(warning), style="bold red", highlight=False)
         for note in self.notes:
             console.print(escape(note), highlight=False)
         if self.checks:
@@ -105,24 +108,30 @@ class Table:
         return table
 
     def to_csv(self) -> str:
-        """Comma-separated values with a header: a row per policy, numbers, empty if unknown."""
+        """Comma-separated values with a header: a row per policy, numbers, empty if unknown.
+
+        Divergences at each rate: diverged_at_RATE, and _n, _low and _high.
+        """
+        rows = [_flat(row) for row in self.rows]
+        columns = list(dict.fromkeys(key for row in rows for key in row))
         out = io.StringIO()
-        writer = csv.DictWriter(out, list(_COLUMNS), lineterminator="\n")
+        writer = csv.DictWriter(out, columns, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(self.rows)
+        writer.writerows(rows)
         return out.getvalue()
 
     def to_json(self) -> str:
-        """One object: title, rows (as `rows`), notes, controls."""
+        """One object: title, rows (as `rows`), warnings, notes, controls."""
         document = {
             "title": self.title,
             "rows": self.rows,
+            "warnings": self.warnings,
             "notes": self.notes,
             "controls": [
                 {"name": c.name, "passed": c.passed, "detail": c.detail} for c in self.checks
             ],
         }
-        return json.dumps(document, indent=2)
+        return json.dumps(document, indent=2, allow_nan=False)
 
     def to_latex(self) -> str:
         """A tabular environment for the package booktabs."""
@@ -136,83 +145,101 @@ class Table:
             "\\bottomrule",
             "\\end{tabular}",
         ]
-        return "\n".join([*lines, *(f"% {note}" for note in self.notes)]) + "\n"
+        return "\n".join([*lines, *(f"% {note}" for note in (*self.warnings, *self.notes))]) + "\n"
 
 
-_COLUMNS = (
-    "policy", "baseline", "cells", "best_rate", "accuracy", "accuracy_low", "accuracy_high",
-    "baseline_rate", "gap", "gap_low", "gap_high", "gap_df",
-    "mean_gap", "mean_gap_low", "mean_gap_high", "mean_gap_df",
-    "sensitivity", "sensitivity_low", "sensitivity_high", "sensitivity_df",
-    "diverged", "diverged_share_low", "diverged_share_high",
-)  # fmt: skip
-
-
-def row_of(summary: Summary) -> Row:
+def row_of(summary: Summary, plan: Plan) -> Row:
     """The numbers of one row, keys as in the CSV; None where nothing is known."""
-    accuracy = summary.accuracy or Accuracy(math.nan, math.nan, math.nan, 0)
-    low, high = summary.diverged_interval
+    accuracy = summary.accuracy or Accuracy(math.nan, math.nan, math.nan, 0, ())
     row: Row = {
         "policy": summary.setting,
         "baseline": summary.baseline,
         "cells": summary.runs,
+        "cells_planned": summary.planned,
+        "seeds": len(plan.seeds),
         "best_rate": summary.best_rate,
         "accuracy": accuracy.mean,
         "accuracy_low": accuracy.low,
         "accuracy_high": accuracy.high,
+        "accuracy_n": accuracy.n,
+        "accuracy_rates": list(accuracy.rates),
         "baseline_rate": summary.baseline_rate,
         **_interval("gap", summary.gap),
         **_interval("mean_gap", summary.mean_gap),
         **_interval("sensitivity", summary.sensitivity),
         "diverged": summary.diverged,
-        "diverged_share_low": low,
-        "diverged_share_high": high,
+        "divergences": [asdict(share) for share in summary.divergences],
     }
     return {
-        key: None if isinstance(value, float) and math.isnan(value) else value
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
         for key, value in row.items()
     }
 
 
+def _flat(row: Row) -> Row:
+    """A row without lists, for CSV."""
+    flat = {key: value for key, value in row.items() if key != "divergences"}
+    flat["accuracy_rates"] = " ".join(f"{rate:g}" for rate in row["accuracy_rates"])
+    for share in row["divergences"]:
+        name = f"diverged_at_{share['rate']:g}"
+        flat[name] = share["count"]
+        flat.update({f"{name}_{key}": share[key] for key in ("n", "low", "high")})
+    return flat
+
+
 def texts(row: Row) -> list[str]:
-    """The cells of one row as text, one per heading; intervals as mean ± half-width."""
-    accuracy = "–"
+    """The cells of one row as text, one per heading; intervals as mean ± half-width.
+
+    A number that rests on fewer seeds than the sweep has says on how many.
+    """
+    accuracy = rates = "–"
     if row["accuracy"] is not None:
         accuracy = f"{row['accuracy']:.3f} ({row['accuracy_low']:.3f}–{row['accuracy_high']:.3f})"
-    share = ""
-    if row["cells"]:
-        low, high = 100 * row["diverged_share_low"], 100 * row["diverged_share_high"]
-        share = f" ({low:.0f}–{high:.0f}%)"
+        if row["accuracy_n"] != row["seeds"]:
+            accuracy += f" (n = {row['accuracy_n']})"
+        chosen = sorted(set(row["accuracy_rates"]))
+        rates = f"{chosen[0]:g}" + (f"–{chosen[-1]:g}" if len(chosen) > 1 else "")
     own = row["policy"] == row["baseline"]
     return [
         row["policy"],
         accuracy,
-        "–" if row["best_rate"] is None else f"{row['best_rate']:g}",
+        rates,
         "baseline" if own else _plus_minus(row, "gap"),
         "baseline" if own else _plus_minus(row, "mean_gap"),
         _plus_minus(row, "sensitivity"),
-        f"{row['diverged']}/{row['cells']}{share}",
+        f"{row['diverged']}/{row['cells']}",
     ]
 
 
-def notes(summaries: Sequence[Summary], finished: int, planned: int) -> list[str]:
+def notes(summaries: Sequence[Summary], plan: Plan) -> list[str]:
     """What a reader has to know to read the numbers."""
-    rates = sorted({row.baseline_rate for row in summaries if row.baseline_rate is not None})
-    at = "" if len(rates) != 1 else f" ({rates[0]:g})"
-    df = sorted({i.df for row in summaries for i in (row.gap, row.mean_gap) if i is not None})
-    freedom = f", df = {', '.join(map(str, df))}" if df else ""
-    lines = [
-        "Losses in nats, held out. a ± b: mean over seeds and half the 95% interval (Student t"
-        f"{freedom}).",
+    n = len(plan.seeds)
+    shown = [i for row in summaries for i in (row.gap, row.mean_gap, row.sensitivity)]
+    intervals = sum(interval is not None and interval.n > 1 for interval in shown)
+    if n == 1:
+        over = "1 seed, so there are no intervals"
+        chosen = "each rate is chosen by the run that is judged at it, there being one seed,"
+    else:
+        over = (
+            f"{n} seeds and half the 95% interval (Student t, df = {n - 1}; a number that rests on "
+            "fewer seeds says so)"
+        )
+        chosen = "for each seed the other seeds choose the rate of least mean loss,"
+    ends = {plan.rates[0], plan.rates[-1]} if len(plan.rates) > 1 else set()
+    edge = [row.setting for row in summaries if row.accuracy and ends & {*row.accuracy.rates}]
+    beyond = f" Chosen at an end of the rates, so a better one may lie beyond: {', '.join(edge)}."
+    many = "is 1 interval" if intervals == 1 else f"are {intervals} intervals"
+    return [
+        "Losses l in nats, held out, count as min(l, l0), l0 being the loss at initialisation; a "
+        f"diverged run counts as l0. a ± b: mean over {over}.",
         "Gaps are paired by seed: the policy's loss minus the baseline's, at the baseline's best "
-        f"learning rate{at}, and clipped at the initial loss as a mean over all rates.",
-        "A diverged run counts with its loss at initialisation. Accuracy: at the policy's own best "
-        "rate. Diverged: runs, with Wilson's 95% interval. No interval is corrected for the number "
-        "of policies.",
+        "rate, and averaged over all rates. Accuracy is at the policy's own best rate.",
+        f"Selection: {chosen} but on the images that it is then judged by: one fixed held-out "
+        "split. The baseline's rate favours the baseline; the gap over all rates chooses nothing; "
+        "the sensitivity subtracts each seed's own least loss." + (beyond if edge else ""),
+        f"There {many} here, and none is corrected for their number. Diverged: runs at all rates "
+        "together; per rate, with intervals, in the report, CSV and JSON.",
     ]
-    if finished < planned:
-        lines.insert(0, f"PROVISIONAL: {finished} of {planned} cells are finished.")
-    return lines
 
 
 def _interval(name: str, interval: Interval | None) -> Row:
@@ -226,10 +253,11 @@ def _interval(name: str, interval: Interval | None) -> Row:
 
 
 def _plus_minus(row: Row, name: str) -> str:
-    mean, high = row[name], row[f"{name}_high"]
+    mean, high, df = row[name], row[f"{name}_high"], row[f"{name}_df"]
     if mean is None:
         return "–"
-    return f"{mean:.4f}" if high is None else f"{mean:.4f} ± {high - mean:.4f}"
+    text = f"{mean:.4f}" if high is None else f"{mean:.4f} ± {high - mean:.4f}"
+    return text if df == row["seeds"] - 1 else f"{text} (df = {df})"
 
 
 def _latex(text: str) -> str:

@@ -1,10 +1,13 @@
 """Stands in for halfulp-cell in the tests of sweeps: same arguments and files, curves made up.
 
 `optimizer.beta1` tells it what to do (FAIL, SLOW, ...); $FAKE_CELL_LOG names a file that gets
-the lines "start" and "end" with the cell's name and the process.
+the lines "start" and "end" with the cell's name and the process; $FAKE_CELL_BUILD is its build
+("none": a program that is too old to say it), $FAKE_CELL_DATA the hash of its data; with
+$FAKE_CELL_BROKEN every cell fails.
 """
 
 import argparse
+import fcntl
 import hashlib
 import json
 import os
@@ -42,6 +45,10 @@ DEFAULTS: dict[str, Any] = {
     "divergence": {"window": 20, "margin": 1.0},
     "fault": {"flip_rounding": -1},
 }
+
+
+BUILD = os.environ.get("FAKE_CELL_BUILD", "a" * 64)
+DATA = os.environ.get("FAKE_CELL_DATA", "1" * 64)
 
 
 class BadSpecError(Exception):
@@ -104,7 +111,7 @@ def write(spec: dict[str, Any], text: str, part: Path, started: float) -> None:
     every = spec["training"]["evaluate_every"]
     at = np.array(sorted({*range(every, len(loss) + 1, every), len(loss)}), dtype=np.int64)
     general = spec["precision"]["path"] == "general"
-    with h5py.File(part, "w") as file:
+    with h5py.File(part, "w", locking=False) as file:
         file["spec"] = text
         metrics = file.create_group("metrics")
         metrics["train_loss"] = loss
@@ -122,10 +129,12 @@ def write(spec: dict[str, Any], text: str, part: Path, started: float) -> None:
         file.attrs.update(
             halfulp_version="0.1.0", git_sha="0" * 40, compiler="gcc 12", flags="-O2", device="cpu",
             seed=spec["training"]["seed"], format="binary32", rounding="nearest-even",
-            data_sha256="1" * 64, outcome="diverged" if made["diverged"] else "completed",
+            data_sha256=DATA, outcome="diverged" if made["diverged"] else "completed",
             diverged_step=len(loss) if made["diverged"] else -1, wall_seconds=time.time() - started,
             started="2025-01-01T00:00:00Z", weights_sha256="2" * 64,
         )  # fmt: skip
+        if BUILD != "none":
+            file.attrs["numerics"] = BUILD
         file.attrs["status"] = "complete"
 
 
@@ -135,7 +144,13 @@ def main() -> int:
     parser.add_argument("--spec")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--force", action="store_true")
+    parser.add_argument("--version", action="store_true")
     options = parser.parse_args()
+    if options.version:
+        said = {"version": "0.1.0", "numerics": BUILD, "git_sha": "0" * 40, "data_sha256": DATA}
+        print(json.dumps(said) if BUILD != "none" else "halfulp-cell 0.1.0")
+        return 0
     if options.canonical:
         for number, line in enumerate(sys.stdin, 1):
             try:
@@ -144,17 +159,22 @@ def main() -> int:
                 print(f"line {number}: {error}", file=sys.stderr)
                 return 2
         return 0
+    if options.out.with_suffix("").exists() and not options.force:
+        print(f"halfulp-cell: {options.out} is complete already", file=sys.stderr)
+        return 3
     started, text = time.time(), canonical(sys.stdin.read())
     spec = json.loads(text)
     name, behave = options.out.name.split(".")[0], spec["optimizer"]["beta1"]
     log("start", name)
-    if behave == FAIL:
+    if behave == FAIL or "FAKE_CELL_BROKEN" in os.environ:
         print("halfulp-cell: it was told to fail", file=sys.stderr)
         return 3
     if behave == NO_FILE:
         return 0
+    lock = os.open(options.out, os.O_RDWR | os.O_CREAT, 0o666)  # held until the process ends
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     if behave in (SLOW, HANG):
-        options.out.write_bytes(b"half-written")
+        os.write(lock, b"half-written")
         time.sleep(0.3 if behave == SLOW else 600)
     write(spec, text, options.out, started)
     options.out.rename(options.out.with_suffix(""))

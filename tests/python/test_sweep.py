@@ -1,13 +1,16 @@
 """Sweeps: expansion, resuming, failures, locks, the death of a sweep; cells by fake_cell.py."""
 
 import copy
+import fcntl
 import json
 import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import tomllib
 from collections import Counter
@@ -18,9 +21,9 @@ from typing import Any
 import fake_cell
 import pytest
 
-from halfulp import studies
+from halfulp import cli, studies
 from halfulp.studies.folder import Folder
-from halfulp.studies.program import find_program
+from halfulp.studies.program import Build, find_program
 from halfulp.studies.progress import Estimate, duration
 from halfulp.studies.spec import check, expand, flatten, merge, nest, read_sweep
 from halfulp.studies.toml_text import to_toml
@@ -246,12 +249,171 @@ def test_dry_run_writes_nothing(tmp_path: Path) -> None:
     assert sweep.prediction.bytes > 4 * 1000
 
 
+# ---------------------------------------------------------------- other builds and other data
+NEW = "b" * 64
+CONTROLLED = changed(
+    control=[
+        {"name": "one", "cell": {}},
+        {"name": "two", "cell": {"data": {"held_out": 361}}, "expect": "equal", "to": "one"},
+    ]
+)
+
+
+def test_cells_of_another_build_are_kept_and_said(
+    tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, out = tmp_path / "sweep.toml", tmp_path / "out"
+    spec.write_text(to_toml(CONTROLLED))
+    first = studies.run_sweep(spec, out, progress=False)
+    assert first.warnings() == []
+    grid, controls = first.grid, [c.id for c in first.cells if c.control]
+    monkeypatch.setenv("FAKE_CELL_BUILD", NEW)
+    grid[0].path.unlink()
+    done = command("sweep", spec, "--out", out)
+    sentence = (
+        "WARNING: 3 of 6 cells were made by another build (numerics aaaaaaaa…); "
+        "halfulp sweep --fresh runs them again."
+    )
+    assert sentence in done.stderr
+    # What was missing and the controls were run, nothing else.
+    assert started(log) == {c.id: 1 for c in grid[1:]} | {c: 2 for c in (*controls, grid[0].id)}
+    assert sentence in " ".join(command("table", out).stdout.split())
+    assert sentence in command("status", out).stdout
+    assert sentence in command("report", out).stderr
+    assert sentence in (out / "report.html").read_text()
+    assert sentence in json.loads(command("table", out, "--json").stdout)["warnings"]
+    assert json.loads(command("status", out, "--json").stdout)["other_build"] == 3
+    again = json.loads(command("sweep", spec, "--out", out, "--json").stdout)
+    assert (again["other_build"], again["warnings"]) == (3, [sentence])
+    assert sum(started(log).values()) == 9  # the controls are of the present build now
+    dry = json.loads(command("sweep", spec, "--out", out, "--fresh", "--dry-run", "--json").stdout)
+    assert (dry["finished"], dry["to_run"]) == (3, 3)
+    fresh = command("sweep", spec, "--out", out, "--fresh")
+    assert "WARNING" not in fresh.stderr
+    assert "6 completed" in fresh.stdout
+    assert set(started(log).values()) == {2}  # only those of the other build
+    assert not list(out.rglob("*.part"))
+
+
+def test_cells_from_other_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    studies.run_sweep(SWEEP, tmp_path / "out", progress=False)
+    monkeypatch.setenv("FAKE_CELL_DATA", "2" * 64)
+    (warning,) = studies.open_sweep(tmp_path / "out").warnings()
+    assert warning.startswith("WARNING: 4 of 4 cells were made from other data (data_sha256 1111")
+    other = tmp_path / "other"  # data that the program says no hash of
+    studies.run_sweep(changed(cell={"data": {"name": "shakespeare"}}), other, progress=False)
+    monkeypatch.setenv("FAKE_CELL_DATA", "3" * 64)
+    assert studies.open_sweep(other).warnings() == []
+    monkeypatch.setenv("FAKE_CELL_BUILD", NEW)
+    (warning,) = studies.open_sweep(tmp_path / "out").warnings()
+    assert "made by another build (numerics aaaaaaaa…) and 4 of 4 cells were made from" in warning
+    fresh = studies.run_sweep(SWEEP, tmp_path / "out", fresh=True, progress=False)
+    assert fresh.warnings() == []
+
+
+def test_programs_that_do_not_say_their_build(
+    tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    monkeypatch.setenv("FAKE_CELL_BUILD", "none")
+    sweep = studies.run_sweep(CONTROLLED, out, progress=False)
+    assert (sweep.build, sweep.warnings()) == (Build(None, None), [])
+    assert studies.run_sweep(CONTROLLED, out, fresh=True, progress=False).warnings() == []
+    assert set(started(log).values()) == {1}
+    # A new program takes old cells for those of another build, an old one sees that they differ.
+    monkeypatch.setenv("FAKE_CELL_BUILD", NEW)
+    assert "(numerics unknown)" in studies.open_sweep(out).warnings()[0]
+    studies.run_sweep(CONTROLLED, out, progress=False)
+    monkeypatch.setenv("FAKE_CELL_BUILD", "none")
+    (warning,) = studies.open_sweep(out).warnings()
+    assert "the cells come from 2 builds (numerics unknown: 4, bbbbbbbb…: 2)" in warning
+    # Results are read without the program, too.
+    monkeypatch.setenv("HALFULP_CELL", str(tmp_path / "nowhere"))
+    assert studies.open_sweep(out).warnings() == [warning]
+
+
+def test_a_fresh_cell_that_fails_keeps_its_old_file(
+    tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    first = studies.run_sweep(CONTROLLED, out, progress=False)
+    kept = {c.id: c.path.read_bytes() for c in first.cells}
+    monkeypatch.setenv("FAKE_CELL_BUILD", NEW)
+    monkeypatch.setenv("FAKE_CELL_BROKEN", "1")
+    failed = studies.run_sweep(CONTROLLED, out, fresh=True, progress=False)
+    assert failed.counts()["failed"] == 6  # what an old build made does not pass for the new one
+    assert failed.check_controls()[0].passed is None
+    assert {c.id: c.path.read_bytes() for c in failed.cells} == kept
+    monkeypatch.delenv("FAKE_CELL_BROKEN")
+    again = studies.run_sweep(CONTROLLED, out, progress=False)
+    assert again.counts()["completed"] == 6
+    assert len(again.of_another_build) == 4
+
+
+# ---------------------------------------------------------------- parts that are still written
+def test_a_part_that_is_written_is_left_alone(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    folder.create()
+    stale, written, renamed = (folder.part(name) for name in ("s", "w", "r"))
+    for part in (stale, written, renamed):
+        part.write_bytes(b"half")
+    handle = os.open(written, os.O_RDWR)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    renamed.rename(folder.cell("r"))
+    assert folder.remove_parts() == {"w"}
+    assert (stale.exists(), written.exists(), folder.cell("r").exists()) == (False, True, True)
+    assert [folder.is_written(name) for name in "swr"] == [False, True, False]
+    os.close(handle)
+    assert folder.remove_parts(["w", "r"]) == set()
+    assert not written.exists()
+
+
+def test_cells_that_an_executor_still_writes_are_waited_for(
+    tmp_path: Path, log: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A sweep whose executor's cells outlive it: what they finish is taken, what they drop is run."""
+    out = tmp_path / "out"
+    plan = expand(check(SWEEP), find_program())
+    folder = Folder(out)
+    folder.create()
+    finishes, drops = plan[0], plan[1]
+    handles = []
+    for planned in (finishes, drops):
+        folder.part(planned.id).write_bytes(b"half")
+        handles.append(os.open(folder.part(planned.id), os.O_RDWR))
+        fcntl.flock(handles[-1], fcntl.LOCK_EX)
+    made = studies.run_sweep(SWEEP, tmp_path / "other", progress=False)
+
+    def finish() -> None:
+        wait_for(lambda: all(folder.cell(p.id).exists() for p in plan[2:]))
+        shutil.copy(made.cells[0].path, folder.part(finishes.id))
+        folder.part(finishes.id).rename(folder.cell(finishes.id))
+        for handle in handles:
+            os.close(handle)
+
+    remote = threading.Thread(target=finish)
+    remote.start()
+    sweep = studies.run_sweep(SWEEP, out, progress=False)
+    remote.join()
+    assert sweep.counts()["completed"] == 4
+    assert started(log)[finishes.id] == 1  # in the other folder
+    assert started(log)[drops.id] == 2
+    said = capfd.readouterr().err
+    assert said.count("is being written by a cell that an earlier sweep has left; waiting") == 2
+    assert not list(out.rglob("*.part"))
+
+
 # ---------------------------------------------------------------- the death of a sweep
 def start(spec: Path, out: Path) -> "subprocess.Popen[str]":
     """A sweep in the background."""
     line = [sys.executable, "-m", "halfulp.cli", "sweep", str(spec), "--out", str(out), "--jobs=2"]
     with out.with_suffix(".stderr").open("w") as said:
-        return subprocess.Popen(line, stderr=said, text=True)
+        # A shell's background jobs ignore SIGINT, and children inherit that: the tests need it.
+        inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            return subprocess.Popen(line, stderr=said, text=True)
+        finally:
+            signal.signal(signal.SIGINT, inherited)
 
 
 def wait_for(condition: Any, seconds: float = 20.0) -> None:
@@ -364,6 +526,85 @@ def test_bad_input_gets_one_sentence(
     assert sentence in done.stderr
     assert done.stderr.startswith("halfulp: ")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["sweep", "absent.toml", "--out", "x"],
+        ["sweep", "bad.toml", "--out", "x"],
+        ["sweep", "huge.toml", "--out", "x"],
+        ["sweep", "good.toml"],
+        ["sweep", "good.toml", "--out", "x", "--shard", "3/2"],
+        ["table", "x"],
+        ["table", "x", "--csv"],
+        ["status", "x"],
+        ["report", "x"],
+        ["round", "--format", "nonsense", "1"],
+        ["op", "nonsense", "--format", "bfloat16", "1"],
+        ["formats", "nonsense"],
+        ["weep"],
+        [],
+    ],
+)
+def test_json_also_when_it_fails(
+    tmp_path: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    Path("bad.toml").write_text("[")
+    Path("good.toml").write_text(to_toml(SWEEP))
+    Path("huge.toml").write_text(to_toml(changed(cell={"optimizer": {"epsilon": math.inf}})))
+    code = cli.main([*arguments, "--json"])
+    said = capfd.readouterr()
+    answer = json.loads(said.out)
+    assert code == answer["exit_code"] != 0
+    assert said.err == f"halfulp: {answer['error']}\n"
+
+
+def test_what_fails_late_leaves_one_json_document(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def late(*_: object) -> int:
+        print(json.dumps({"half": "an answer"}))
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(cli, "_status", late)
+    assert cli.main(["status", "x", "--json"]) == 3
+    answer = {"error": "the disk is full", "exit_code": 3}
+    assert json.loads(capfd.readouterr().out) == answer
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("cell.optimizer.epsilon = 1e999", "give a text, a finite number, true or false"),
+        ("cell.training.seed = nan", "give a text, a finite number, true or false"),
+        ("cell.training.batch = 1979-05-27", "give a text, a finite number, true or false"),
+        (f"cell.training.seed = {'9' * 5000}", "is not TOML: Exceeds the limit"),
+        (f"baseline_accuracy = {'9' * 400}", "it lies between 0 and 1"),
+        (f"cell.model.hidden = {'[' * 5000}{']' * 5000}", "nested too deeply"),
+        ("control = [3]", "write [[control]] above each"),
+        ("control = [{ name = 'a', policy = [1] }]", "has the policy '[1]'"),
+        ("axes.precision = [['fp32']]", "axes.precision names '['fp32']'"),
+        ("axes.precision = [{ a = 1 }]", "axes.precision names"),
+        ("axes.precision = 'fp32'", "is one value"),
+        ("expect_broken = [['fp32']]", "expect_broken = '['fp32']'"),
+        (f"axes.training.seed = {list(range(1001))}\naxes.data.held_out = {list(range(1000))}",
+         "spans 1,001,000 cells, more than 1,000,000"),
+        ("\0", "is not TOML"),
+    ],
+)  # fmt: skip
+def test_nonsense_in_a_toml_gets_one_sentence(tmp_path: Path, line: str, sentence: str) -> None:
+    spec = tmp_path / "sweep.toml"
+    start = 'name = "n"\nquestion = "q"\nbaseline = "fp32"\n'
+    axes = "" if "axes.precision" in line else 'axes.precision = ["fp32"]\n'
+    spec.write_text(f"{start}{axes}precision.fp32 = {{}}\n{line}\n")
+    with pytest.raises(studies.SweepError) as error:
+        studies.run_sweep(spec, tmp_path / "out")
+    assert sentence in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "out").exists()
 
 
 def test_program_not_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,11 +5,13 @@ failed, 130 interrupted.
 """
 
 import argparse
+import io
 import json
 import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,37 +33,60 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code; messages about errors go to stderr."""
+    """Runs one command and returns its exit code; messages about errors go to stderr.
+
+    With --json, stdout gets one JSON document whatever happens: a command that fails prints nothing
+    there but {"error": sentence, "exit_code": code}.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    options_end = arguments.index("--") if "--" in arguments else len(arguments)
+    as_json = "--json" in arguments[:options_end]
     try:
-        options = _parser().parse_args(_protect_negatives(arguments))
-        code: int = options.command(options)
+        code = _run(arguments, as_json)
         sys.stdout.flush()
         return code
     except BrokenPipeError:  # the reader of a pipe has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except KeyboardInterrupt as error:
-        return _complain(str(error) or "interrupted", INTERRUPTED)
+        return _complain(str(error) or "interrupted", INTERRUPTED, as_json)
     except ImportError as error:
-        return _complain(f"a part of the installation is missing: {error}", FILES_FAILED)
+        return _complain(f"a part of the installation is missing: {error}", FILES_FAILED, as_json)
     except OSError as error:
-        return _complain(_os_sentence(error), FILES_FAILED)
-    except (ValueError, TypeError) as error:
-        return _complain(str(error), BAD_INPUT)
+        return _complain(_os_sentence(error), FILES_FAILED, as_json)
+    except (ValueError, TypeError, OverflowError) as error:
+        return _complain(str(error), BAD_INPUT, as_json)
 
 
-def _complain(sentence: str, code: int) -> int:
+def _run(arguments: Sequence[str], as_json: bool) -> int:
+    """Runs one command; with --json, what it prints is held back until it has succeeded."""
+    held = io.StringIO()
+    with redirect_stdout(held) if as_json else nullcontext():
+        options = _parser().parse_args(_protect_negatives(arguments))
+        code: int = options.command(options)
+    sys.stdout.write(held.getvalue())
+    return code
+
+
+def _complain(sentence: str, code: int, as_json: bool) -> int:
+    sentence = " ".join(sentence.split())
+    if as_json:
+        print(json.dumps({"error": sentence, "exit_code": code}))
     sys.stdout.flush()
     print(f"halfulp: {sentence}", file=sys.stderr)
     return code
+
+
+def _print_json(document: object) -> None:
+    """One JSON document; JSON has no NaN and no infinity."""
+    print(json.dumps(document, allow_nan=False))
 
 
 def _os_sentence(error: OSError) -> str:
     """'PATH: reason' instead of Python's '[Errno 2] reason: PATH'."""
     if error.filename is not None and error.strerror:
         return f"{os.fsdecode(error.filename)}: {error.strerror}"
-    return str(error)
+    return error.strerror or str(error)
 
 
 def _protect_negatives(arguments: Sequence[str]) -> list[str]:
@@ -186,6 +211,9 @@ def _add_sweep(commands: "_Commands") -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="its folder")
     parser.add_argument("--jobs", type=int, metavar="N", help="cells at a time (default: CPUs)")
     parser.add_argument("--shard", type=_shard, metavar="I/N", help="only every N-th cell")
+    parser.add_argument(
+        "--fresh", action="store_true", help="run again what another build or other data made"
+    )
     parser.add_argument("--dry-run", action="store_true", help="only say cells, time and disk")
 
 
@@ -216,15 +244,19 @@ def _sweep(options: argparse.Namespace) -> int:
         options.out,
         jobs=options.jobs,
         shard=options.shard,
+        fresh=options.fresh,
         dry_run=options.dry_run,
         progress=not options.json,
     )
     if sweep.prediction is not None:
-        print(json.dumps(sweep.prediction.to_dict()) if options.json else sweep.prediction)
+        if options.json:
+            _print_json(sweep.prediction.to_dict())
+        else:
+            print(sweep.prediction)
         return DONE
     bad = [check for check in sweep.check_controls() if check.passed is False]
     if options.json:
-        print(json.dumps(_summary(sweep)))
+        _print_json(_summary(sweep))
     else:
         counts = ", ".join(f"{n} {word}" for word, n in sweep.counts().items() if n)
         print(f"{sweep.spec.name}: {len(sweep.cells)} cells: {counts}")
@@ -232,6 +264,8 @@ def _sweep(options: argparse.Namespace) -> int:
             print("failed (the same command tries them again):", file=sys.stderr)
         for cell in sweep.failed:
             print(f"  {cell.describe()}: {cell.failure}", file=sys.stderr)
+        for warning in sweep.build_warnings():
+            print(warning, file=sys.stderr)
         for check in bad:
             print(f"control FAILED: {check.name}: {check.detail}", file=sys.stderr)
     return SOME_FAILED if sweep.failed or bad else DONE
@@ -243,6 +277,8 @@ def _summary(sweep: "Sweep") -> dict[str, object]:
         "directory": str(sweep.folder.root),
         "cells": len(sweep.cells),
         **sweep.counts(),
+        "other_build": len(sweep.of_another_build),
+        "warnings": sweep.build_warnings(),
         "failures": [{"cell": c.describe(), "message": c.failure} for c in sweep.failed],
         "controls": [{"name": c.name, "passed": c.passed} for c in sweep.check_controls()],
     }
@@ -254,7 +290,7 @@ def _status(options: argparse.Namespace) -> int:
 
     status = status_of(open_sweep(options.directory))
     if options.json:
-        print(json.dumps(status))
+        _print_json(status)
         return DONE
     finished = status["completed"] + status["diverged"]
     line = f"{status['sweep']}: {finished} of {status['cells']} cells are finished"
@@ -264,6 +300,8 @@ def _status(options: argparse.Namespace) -> int:
         left = status["seconds_left"]
         line += "; running" + ("" if left is None else f", about {duration(left)} left")
     print(line)
+    for warning in status["warnings"]:
+        print(warning)
     for problem in status["problems"]:
         print(f"  {problem}")
     return DONE
@@ -289,8 +327,14 @@ def _table(options: argparse.Namespace) -> int:
 def _report(options: argparse.Namespace) -> int:
     from .studies import open_sweep
 
-    path = open_sweep(options.directory).report(options.out)
-    print(json.dumps({"report": str(path)}) if options.json else path)
+    sweep = open_sweep(options.directory)
+    path = sweep.report(options.out)
+    if options.json:
+        _print_json({"report": str(path), "warnings": sweep.warnings()})
+        return DONE
+    for warning in sweep.warnings():
+        print(warning, file=sys.stderr)
+    print(path)
     return DONE
 
 
