@@ -59,16 +59,6 @@ Array view(const py::array& a, const std::string& kind, Format codes) {
   return v;
 }
 
-halfulp::Operation parse_operation(const std::string& name) {
-  static constexpr std::array<const char*, 7> names = {"convert", "add",  "sub", "mul",
-                                                       "div",     "sqrt", "fma"};
-  for (std::size_t i = 0; i < names.size(); ++i) {
-    if (name == names[i]) return static_cast<halfulp::Operation>(i);
-  }
-  throw std::invalid_argument("operation '" + name +
-                              "' is unknown; choose one of convert, add, sub, mul, div, sqrt, fma");
-}
-
 // How to round: the arguments that every function shares.
 struct How {
   halfulp::Rounding rounding;
@@ -110,7 +100,7 @@ void apply(const std::string& operation, const Operands& operands, py::array& ou
   if (!out.writeable()) throw std::invalid_argument("out is read-only; pass a writeable array");
   const Array result = view(out, out_kind, format);
   std::uint8_t* flag_bytes = flags ? flags->mutable_data() : nullptr;
-  const halfulp::Operation op = parse_operation(operation);
+  const halfulp::Operation op = halfulp::parse_operation(operation);
   const py::gil_scoped_release nogil;
   halfulp::apply(op, views, result, format, how.rounding, how.random, flag_bytes);
 }
@@ -126,7 +116,7 @@ u128 from_python(const py::int_& v) {
 py::tuple compute(const std::string& operation,
                   const std::vector<std::pair<py::int_, Format>>& operands, Format format,
                   const How& how) {
-  const halfulp::Operation op = parse_operation(operation);
+  const halfulp::Operation op = halfulp::parse_operation(operation);
   if (static_cast<int>(operands.size()) != halfulp::operand_count(op)) {
     throw std::invalid_argument(operation + " takes " + std::to_string(halfulp::operand_count(op)) +
                                 " operand(s), but got " + std::to_string(operands.size()));
@@ -182,30 +172,99 @@ int matmul(const py::array_t<T>& a, const py::array_t<T>& b, const std::optional
                                      shape, a.data(), b.data(), start, to);
 }
 
-Format make_format(int exponent_bits, int precision, std::optional<int> bias, bool is_signed,
-                   const std::string& nan, const std::string& inf, bool subnormals, bool zero,
-                   u64 max_code) {
-  const bool sensible = exponent_bits >= 1 && exponent_bits <= halfulp::max_exponent_bits;
-  const Format f{.exponent_bits = exponent_bits,
-                 .precision = precision,
-                 .bias = bias.value_or(sensible ? (1 << (exponent_bits - 1)) - 1 : 0),
-                 .is_signed = is_signed,
-                 .nan = halfulp::parse_nan_encoding(nan),
-                 .inf = halfulp::parse_inf_encoding(inf),
-                 .subnormals = subnormals,
-                 .zero = zero,
-                 .max_code = max_code};
-  if (const auto problem = halfulp::problem_with(f))
+// Keyword arguments by hand: pybind's own complaint is a page, not a sentence.
+int integer(const py::object& value, const char* name) {
+  if (!py::isinstance<py::int_>(value) || py::isinstance<py::bool_>(value)) {
+    throw py::type_error(std::string(name) + " must be an integer, not " +
+                         py::repr(value).cast<std::string>());
+  }
+  int overflow = 0;
+  const long v = PyLong_AsLongAndOverflow(value.ptr(), &overflow);
+  constexpr long limit = 1L << 30;  // far beyond every limit, so that problem_with names the value
+  if (overflow != 0 || v > limit || v < -limit) {
+    throw py::value_error(std::string(name) + " is " + py::str(value).cast<std::string>() +
+                          ", beyond all limits");
+  }
+  return static_cast<int>(v);
+}
+
+u64 code_integer(const py::object& value, const char* name) {
+  if (!py::isinstance<py::int_>(value) || py::isinstance<py::bool_>(value)) integer(value, name);
+  const u64 v = PyLong_AsUnsignedLongLong(value.ptr());
+  if (PyErr_Occurred() != nullptr) {
+    PyErr_Clear();
+    throw py::value_error(std::string(name) + " is " + py::str(value).cast<std::string>() +
+                          ", but must be a code of at most 64 bits");
+  }
+  return v;
+}
+
+bool boolean(const py::object& value, const char* name) {
+  if (!py::isinstance<py::bool_>(value)) {
+    throw py::type_error(std::string(name) + " must be True or False, not " +
+                         py::repr(value).cast<std::string>());
+  }
+  return value.cast<bool>();
+}
+
+std::string text(const py::object& value, const char* name) {
+  if (!py::isinstance<py::str>(value)) {
+    throw py::type_error(std::string(name) + " must be a name, not " +
+                         py::repr(value).cast<std::string>());
+  }
+  return value.cast<std::string>();
+}
+
+Format make_format(const py::kwargs& given) {
+  Format f{};
+  bool has_width = false, has_precision = false, has_bias = false;
+  for (const auto& [key, item] : given) {
+    const auto name = key.cast<std::string>();
+    const auto value = py::reinterpret_borrow<py::object>(item);
+    if (name == "exponent_bits") {
+      f.exponent_bits = integer(value, "exponent_bits");
+      has_width = true;
+    } else if (name == "precision") {
+      f.precision = integer(value, "precision");
+      has_precision = true;
+    } else if (name == "bias") {
+      if (value.is_none()) continue;
+      f.bias = integer(value, "bias");
+      has_bias = true;
+    } else if (name == "is_signed") {
+      f.is_signed = boolean(value, "is_signed");
+    } else if (name == "nan") {
+      f.nan = halfulp::parse_nan_encoding(text(value, "nan"));
+    } else if (name == "inf") {
+      f.inf = halfulp::parse_inf_encoding(text(value, "inf"));
+    } else if (name == "subnormals") {
+      f.subnormals = boolean(value, "subnormals");
+    } else if (name == "zero") {
+      f.zero = boolean(value, "zero");
+    } else if (name == "max_code") {
+      f.max_code = code_integer(value, "max_code");
+    } else {
+      throw py::type_error("Format has no argument '" + name +
+                           "'; it takes exponent_bits, precision, bias, is_signed, nan, inf, "
+                           "subnormals, zero, max_code");
+    }
+  }
+  if (!has_width || !has_precision) {
+    throw py::type_error("Format needs exponent_bits and precision");
+  }
+  const bool sensible = f.exponent_bits >= 1 && f.exponent_bits <= halfulp::max_exponent_bits;
+  if (!has_bias) f.bias = sensible ? (1 << (f.exponent_bits - 1)) - 1 : 0;
+  if (const auto problem = halfulp::problem_with(f)) {
     throw std::invalid_argument("no such format: " + *problem);
+  }
   return f;
 }
 
 void define_format(py::module_& m) {
   py::class_<Format> cls(m, "Format");
-  cls.def(py::init(&make_format), py::kw_only(), py::arg("exponent_bits"), py::arg("precision"),
-          py::arg("bias") = py::none(), py::arg("is_signed") = true, py::arg("nan") = "ieee",
-          py::arg("inf") = "ieee", py::arg("subnormals") = true, py::arg("zero") = true,
-          py::arg("max_code") = 0)
+  cls.def(py::init(&make_format),
+          "Format(*, exponent_bits, precision, bias=2**(exponent_bits-1)-1, is_signed=True, "
+          "nan='ieee', inf='ieee', subnormals=True, zero=True, max_code=0)")
       .def_readonly("exponent_bits", &Format::exponent_bits)
       .def_readonly("precision", &Format::precision)
       .def_readonly("bias", &Format::bias)
@@ -276,9 +335,7 @@ PYBIND11_MODULE(_core, m) {
     return rows;
   });
   m.def("mode_names", [] {
-    std::vector<std::string> names;
-    for (const auto name : halfulp::mode_names()) names.emplace_back(name);
-    return names;
+    return std::vector<std::string>(std::begin(halfulp::mode_names), std::end(halfulp::mode_names));
   });
   m.def("apply", &apply, py::arg("operation"), py::arg("operands"), py::arg("out"),
         py::arg("out_kind"), py::arg("format"), py::arg("how"), py::arg("flags") = py::none());

@@ -111,11 +111,18 @@ def readme_examples() -> list[tuple[str, str]]:
     return examples
 
 
+def test_the_readme_has_its_examples() -> None:
+    commands = [command for command, _ in readme_examples()]
+    rounding = (
+        "halfulp round --format float8_e4m3fn --rounding nearest-even 0.3 448 464 1e9 nan -- -0.0"
+    )
+    assert {rounding, "halfulp formats"} <= set(commands)
+
+
 @pytest.mark.parametrize(("command", "shown"), readme_examples())
 def test_the_readme_shows_what_its_commands_print(command: str, shown: str) -> None:
     words = shlex.split(command)
-    if words[0] != "halfulp":
-        pytest.skip("not a command of the package")
+    assert words[0] == "halfulp"
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         assert cli.main(words[1:]) == 0
@@ -146,3 +153,34 @@ def test_the_shipped_data_is_what_notice_says() -> None:
     digest = hashlib.sha256((ROOT / "data/digits/digits.csv").read_bytes()).hexdigest()
     assert digest in (ROOT / "NOTICE").read_text()
     assert digest in (ROOT / "data/digits/README.md").read_text()
+
+
+def test_relative_links_of_the_pages_resolve() -> None:
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_verification_page_has_its_tallies() -> None:
+    text = (ROOT / "docs/verification.md").read_text()
+    for name, least in (("quick", 10**7), ("full", 10**9)):
+        section = text.split(f"<!-- begin verify {name} -->")[1].split("<!-- end")[0]
+        counts = re.search(r"([0-9,]+) cases compared, ([0-9,]+) mismatches", section)
+        assert counts is not None, name
+        assert int(counts[1].replace(",", "")) >= least
+        assert counts[2] == "0"
+    mutants = text.split("<!-- begin mutants -->")[1].split("<!-- end")[0]
+    caught, of = re.search(r"(\d+) of (\d+) mutants caught", mutants).groups()
+    assert caught == of
+    assert int(of) >= 10
+
+
+def test_every_mutant_matches_one_place() -> None:
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("mutants", ROOT / "tests/mutants/run.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["mutants"] = module
+    spec.loader.exec_module(module)
+    module.check_patterns()
+    assert len(module.MUTANTS) >= 10

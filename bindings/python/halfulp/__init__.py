@@ -54,14 +54,15 @@ def sweep(
     executor: Executor | None = None,
     jobs: int | None = None,
     progress: bool = True,
+    fresh: bool = False,
 ) -> Sweep:
     """Run a sweep of training cells, or what is missing of it, and return its results.
 
     spec: a TOML file or its content as a dict (docs/cells.md). out: the folder of the results;
     cells that are finished there are not run again. executor: any concurrent.futures.Executor; by
     default `jobs` local processes (default: one per processor). A cell that fails is reported and
-    the rest goes on.
+    the rest goes on. fresh: run cells again that were made by another build or from other data.
     """
     from halfulp.studies.sweep import run_sweep
 
-    return run_sweep(spec, out, executor=executor, jobs=jobs, progress=progress)
+    return run_sweep(spec, out, executor=executor, jobs=jobs, progress=progress, fresh=fresh)

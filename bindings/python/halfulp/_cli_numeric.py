@@ -172,8 +172,16 @@ def _draw(rows: list[tuple[str, Format, str]], path: Path) -> None:
     axes.invert_yaxis()
     axes.set_xlabel("log2 of the positive values (blue: normal, orange: subnormal)")
     axes.grid(axis="x", linewidth=0.3)
-    figure.savefig(path, dpi=150)
-    print(f"wrote {path}")
+    if path.suffix.lower() != ".png":
+        raise ValueError(
+            f"--png writes a PNG file, so its name must end in .png, not '{path.name}'"
+        )
+    if path.is_dir():
+        raise IsADirectoryError(
+            f"{path} is a folder; name a file in it, such as {path}/formats.png"
+        )
+    figure.savefig(path, dpi=150, format="png")
+    print(f"wrote {path}", file=sys.stderr)
 
 
 # ------------------------------------------------------------------ round and op
@@ -181,7 +189,34 @@ def _draw(rows: list[tuple[str, Format, str]], path: Path) -> None:
 
 Operand = tuple[int, Format]  # a code and its format
 _FLOAT64 = format("binary64")
-_CARRIER = format("binary128")  # decimals are carried in it, rounded to odd
+# Decimals are carried in this, rounded to odd: as wide as codes of 128 bits can be.
+_CARRIER = Format(exponent_bits=19, precision=108)
+
+
+_DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
+_HEX_FLOAT = re.compile(r"([+-]?)0x([0-9a-f]*)\.?([0-9a-f]*)p([+-]?\d+)", re.IGNORECASE)
+_MAX_EXPONENT = 400_000  # digits of an exact decimal; no format reaches beyond 10^±320000
+
+
+def _exact(text: str) -> Fraction | None:
+    """The number that the text says; None for infinities and NaN."""
+    hexadecimal = _HEX_FLOAT.fullmatch(text)
+    if hexadecimal and hexadecimal[2] + hexadecimal[3]:
+        sign, whole, fraction, exponent = hexadecimal.groups()
+        digits = Fraction(int(whole + fraction, 16), 16 ** len(fraction))
+        if abs(int(exponent)) > 4 * _MAX_EXPONENT:
+            raise ValueError(f"'{text}' has an exponent beyond ±{4 * _MAX_EXPONENT}")
+        return digits * Fraction(2) ** int(exponent) * (-1 if sign == "-" else 1)
+    decimal = _DECIMAL.fullmatch(text)
+    if decimal:
+        if decimal[2] and abs(int(decimal[2][1:])) > _MAX_EXPONENT:
+            raise ValueError(f"'{text}' has an exponent beyond ±{_MAX_EXPONENT}")
+        return Fraction(text)
+    if text.lower().lstrip("+-") in ("inf", "infinity", "nan"):
+        return None
+    raise ValueError(
+        f"'{text}' is no number: write a decimal, a hex float like 0x1.8p3, or a code like 0x3f"
+    )
 
 
 def _read(text: str, f: Format) -> Operand | Fraction:
@@ -191,37 +226,44 @@ def _read(text: str, f: Format) -> Operand | Fraction:
         if code >= 1 << f.width:
             raise ValueError(f"code {text} is above {(1 << f.width) - 1:#x}, the last of {f.name}")
         return code, f
+    exact = _exact(text)
     try:
-        value = float.fromhex(text) if "x" in text.lower() else float(text)
-        is_decimal = "x" not in text.lower() and any(c.isdigit() for c in text)
-        if is_decimal and not (math.isfinite(value) and Fraction(value) == Fraction(text)):
-            return Fraction(text)
-    except (ValueError, OverflowError):
-        raise ValueError(
-            f"'{text}' is no number: write a decimal, a hex float like 0x1.8p3, or a code like 0x3f"
-        ) from None
-    return struct.unpack("<Q", struct.pack("<d", value))[0], _FLOAT64
+        nearest = float(text) if exact is None else float(exact)
+    except OverflowError:
+        return exact if exact is not None else Fraction(0)
+    if exact is not None and Fraction(nearest) != exact:
+        return exact
+    if exact == 0 and text.startswith("-"):
+        nearest = -0.0
+    return struct.unpack("<Q", struct.pack("<d", nearest))[0], _FLOAT64
 
 
 def _to_odd(exact: Fraction) -> Operand:
-    """A number between two binary128 values, as the one of them whose significand is odd.
+    """A number between two values of the carrier, as the one of them whose significand is odd.
 
-    It lies on the same side as `exact` of every number of at most 111 significant bits, so rounding
+    It lies on the same side as `exact` of every number of at most 106 significant bits, so rounding
     it to such a format is rounding `exact` once (Boldo & Melquiond, "Emulation of FMA and correctly
     rounded sums: proved algorithms using rounding to odd", IEEE Trans. Comput. 57(4), 2008).
     """
-    sign, magnitude = int(exact < 0) << 127, abs(exact)
+    sign, magnitude = int(exact < 0) << (_CARRIER.width - 1), abs(exact)
+    fraction_bits = _CARRIER.precision - 1
     exponent = magnitude.numerator.bit_length() - magnitude.denominator.bit_length()
     if Fraction(2) ** exponent > magnitude:
         exponent -= 1
     if exponent > _CARRIER.emax:
         return sign | _CARRIER.largest_code, _CARRIER
     exponent = max(exponent, _CARRIER.emin)
-    steps = magnitude / Fraction(2) ** (exponent - 112)
+    steps = magnitude / Fraction(2) ** (exponent - fraction_bits)
     significand = math.floor(steps)
     if significand != steps:
         significand |= 1
-    return sign | (((exponent - _CARRIER.emin) << 112) + significand), _CARRIER
+    return sign | (((exponent - _CARRIER.emin) << fraction_bits) + significand), _CARRIER
+
+
+def _exactly(exact: Fraction) -> Operand | Fraction:
+    """The carrier's code of a number that it holds, else the number as it came."""
+    code, carrier = _to_odd(exact)
+    return (code, carrier) if exact_value(carrier, code) == exact else exact
 
 
 def _operands(
@@ -229,13 +271,15 @@ def _operands(
 ) -> tuple[str, list[Operand]]:
     """The operands, and the operation that gives the exact result of `operation` from them."""
     read = [_read(text, f) for text in texts]
+    read = [_exactly(x) if isinstance(x, Fraction) else x for x in read]
     if operation == "convert" and isinstance(read[0], Fraction):
         random_bits = args.random_bits or 32
         looked_at = random_bits + 3 if (args.rounding or "").startswith("stochastic") else 2
-        if f.precision + looked_at <= _CARRIER.precision and f.emax < _CARRIER.emax:
+        within = f.emin >= _CARRIER.emin and f.emax < _CARRIER.emax
+        if within and f.precision + looked_at <= _CARRIER.precision:
             return "convert", [_to_odd(read[0])]
         parts = read[0].numerator, read[0].denominator
-        if all(abs(n) < 2**113 for n in parts):
+        if all(abs(n) < 2**_CARRIER.precision for n in parts):
             return "div", [_to_odd(Fraction(n)) for n in parts]
     taken: list[Operand] = []
     for text, x in zip(texts, read, strict=True):
@@ -278,8 +322,8 @@ def _print_results(
     if args.json:
         for r in results:
             r["hex_float"] = _hex_float(r["value"])
-            if not math.isfinite(r["value"]):
-                r["value"] = str(r["value"])
+            if isinstance(r["value"], Fraction) or not math.isfinite(r["value"]):
+                r["value"] = _text(r["value"])
             r["code"] = f"0x{r['code']:0{digits}x}"
             r["flag_names"] = [name for bit, name in _FLAGS if r["flags"] & bit]
         mode = args.rounding or "nearest-even"

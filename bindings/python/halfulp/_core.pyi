@@ -24,19 +24,10 @@ __all__: list[str] = [
 class Format:
     def __eq__(self, arg0: Format) -> bool: ...
     def __hash__(self) -> int: ...
-    def __init__(
-        self,
-        *,
-        exponent_bits: typing.SupportsInt | typing.SupportsIndex,
-        precision: typing.SupportsInt | typing.SupportsIndex,
-        bias: typing.SupportsInt | typing.SupportsIndex | None = None,
-        is_signed: bool = True,
-        nan: str = "ieee",
-        inf: str = "ieee",
-        subnormals: bool = True,
-        zero: bool = True,
-        max_code: typing.SupportsInt | typing.SupportsIndex = 0,
-    ) -> None: ...
+    def __init__(self, **kwargs) -> None:
+        """
+        Format(*, exponent_bits, precision, bias=2**(exponent_bits-1)-1, is_signed=True, nan='ieee', inf='ieee', subnormals=True, zero=True, max_code=0)
+        """
     def __reduce__(self) -> tuple: ...
     def __repr__(self) -> str: ...
     def _exact(

@@ -47,10 +47,9 @@ def _is_plain(x: Any) -> bool:
 def _values(x: ArrayLike, what: str = "x") -> NDArray[Any]:
     """x as an array of values, without a copy if it is one."""
     if _is_plain(x):
-        try:
-            return np.asarray(x, dtype=np.float64)
-        except (TypeError, ValueError, OverflowError) as error:
-            raise TypeError(f"{what} must hold numbers in a regular shape: {error}") from None
+        return _plain_values(x, what)
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError(f"{what} is a masked array; pass x.filled(...) or x.data")
     if not isinstance(x, np.ndarray | np.generic):
         raise TypeError(
             f"{what} is of type {type(x).__module__}.{type(x).__qualname__}; "
@@ -62,11 +61,37 @@ def _values(x: ArrayLike, what: str = "x") -> NDArray[Any]:
             f"{what} has dtype {array.dtype}; "
             "pass float16, bfloat16, float32 or float64 (codes go to decode)"
         )
+    _require_native(array, what)
+    return array
+
+
+def _plain_values(x: Any, what: str) -> NDArray[np.float64]:
+    """Python numbers in any nesting as float64, which must hold each of them exactly."""
+    try:
+        objects = np.array(x, dtype=object)
+    except ValueError as error:
+        raise TypeError(f"{what} must hold numbers in a regular shape: {error}") from None
+    for value in objects.flat:
+        if not isinstance(value, int | float | np.integer | np.floating):
+            raise TypeError(f"{what} must hold ints and floats in a regular shape, not {value!r}")
+        if isinstance(value, int | np.integer) and abs(int(value)) > 2**53:
+            try:
+                exact = int(float(value)) == value
+            except OverflowError:
+                exact = False
+            if not exact:
+                raise ValueError(
+                    f"{what} holds the integer {value}, which is no float64; pass a float, "
+                    "or a decimal to the command line"
+                )
+    return objects.astype(np.float64)
+
+
+def _require_native(array: NDArray[Any], what: str) -> None:
     if not array.dtype.isnative:
         raise TypeError(
             f"{what} has foreign byte order; convert it with x.astype(x.dtype.newbyteorder('='))"
         )
-    return array
 
 
 def _kind(array: NDArray[Any]) -> str:
@@ -84,9 +109,16 @@ def _result(
     like: Sequence[NDArray[Any]], shape: tuple[int, ...], out: NDArray[Any] | None
 ) -> NDArray[Any]:
     if out is None:
-        return np.empty(shape, dtype=np.result_type(*like))
+        try:
+            return np.empty(shape, dtype=np.result_type(*like))
+        except TypeError:
+            names = " and ".join(str(x.dtype) for x in like)
+            raise TypeError(
+                f"{names} have no common dtype for the result; pass out=, or convert one of them"
+            ) from None
     if not isinstance(out, np.ndarray) or out.dtype.name not in _KINDS:
-        raise TypeError("out must be a NumPy array of float16, bfloat16, float32 or float64")
+        raise TypeError("the result must be an array of float16, bfloat16, float32 or float64")
+    _require_native(out, "out")
     if out.shape != shape:
         raise ValueError(f"out has shape {out.shape}, but the result has {shape}")
     return out
@@ -106,7 +138,9 @@ def _run(
         for x, name in zip(operands, "abc" if len(operands) > 1 else "x", strict=False)
     ]
     broadcast = np.broadcast_arrays(*arrays) if len(arrays) > 1 else arrays
-    result = _result(arrays, broadcast[0].shape, out)
+    # Python numbers have no dtype of their own, so they do not widen the result.
+    typed = [array for array, x in zip(arrays, operands, strict=True) if not _is_plain(x)]
+    result = _result(typed or arrays, broadcast[0].shape, out)
     flag_bytes = np.zeros(result.shape, dtype=np.uint8) if flags else None
     _core.apply(
         operation,
@@ -286,6 +320,22 @@ def encode(
     return result, (int(flag_bytes[()]) if scalar else flag_bytes)
 
 
+def _plain_codes(c: Any, f: Format) -> NDArray[Any]:
+    """Python integers in any nesting as codes of f."""
+    try:
+        objects = np.array(c, dtype=object)
+    except ValueError:
+        raise TypeError("codes must be integers in a regular shape") from None
+    for code in objects.flat:
+        if isinstance(code, bool) or not isinstance(code, int | np.integer):
+            raise ValueError(f"codes are integers in a regular shape, not {code!r}")
+        if not 0 <= code < 1 << f.width:
+            raise ValueError(
+                f"code {code} is outside 0 to {(1 << f.width) - 1:#x}, the codes of {f.name}"
+            )
+    return objects.astype(_code_dtype(f))
+
+
 def decode(
     c: ArrayLike, f: FormatLike, dtype: DTypeLike = None, out: NDArray[Any] | None = None
 ) -> Any:
@@ -296,30 +346,30 @@ def decode(
     """
     f = as_format(f)
     plain = _is_plain(c)
-    codes = np.asarray(c)
     expected = _code_dtype(f)
-    if plain:
-        if codes.size and (
-            codes.dtype.kind not in "iu" or codes.min() < 0 or int(codes.max()) >= 1 << f.width
-        ):
-            raise ValueError(f"codes of {f.name} are integers from 0 to {(1 << f.width) - 1}")
-        codes = codes.astype(expected)
-    elif codes.dtype.name not in _CODE_KINDS:
+    codes = _plain_codes(c, f) if plain else np.asarray(c)
+    if codes.dtype.name not in _CODE_KINDS:
         raise TypeError(
             f"codes have dtype {codes.dtype}; pass unsigned integers, such as {expected.name}"
         )
-    elif codes.dtype.itemsize * 8 > f.width and codes.size and int(codes.max()) >= 1 << f.width:
+    if codes.dtype.itemsize * 8 > f.width and codes.size and int(codes.max()) >= 1 << f.width:
         raise ValueError(
             f"code {int(codes.max()):#x} is above {(1 << f.width) - 1:#x}, the last of {f.name}"
         )
     if dtype is None:
         fits_float32 = as_format("binary32").holds(f)
         dtype = np.float32 if fits_float32 and not plain else np.float64
-    values = out if out is not None else np.empty(codes.shape, dtype=dtype)
-    _result([values], codes.shape, values)
+    elif out is not None and np.dtype(dtype) != out.dtype:
+        raise TypeError(
+            f"dtype is {np.dtype(dtype)}, but out has {out.dtype}; leave one of them out"
+        )
+    _require_native(codes, "c")
+    values = _result([], codes.shape, np.empty(codes.shape, dtype) if out is None else out)
     container = as_format(_kind(values))
     if not container.holds(f):
-        raise ValueError(f"{values.dtype} cannot hold every value of {f.name}; use a wider dtype")
+        wider = as_format("binary64").holds(f)
+        remedy = "use a wider dtype" if wider else "exact_value gives single values exactly"
+        raise ValueError(f"{values.dtype} cannot hold every value of {f.name}; {remedy}")
     how = make_how("decode")
     _core.apply(
         "convert",

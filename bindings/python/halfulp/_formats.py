@@ -22,6 +22,8 @@ def format(name: str | Format) -> Format:
         return name
     if not isinstance(name, str):
         raise TypeError(f"a format is a Format or its name, not {type(name).__name__}")
+    if not (name.isascii() and name.isprintable()):
+        raise ValueError(f"format {name!r} is unknown; names are of printable ASCII characters")
     return _core.parse_format(name)
 
 
@@ -36,6 +38,9 @@ def exact_value(f: str | Format, code: int) -> float | Fraction:
     Infinities, NaN and signed zeros are floats.
     """
     f = format(f)
+    if isinstance(code, bool) or not isinstance(code, int | np.integer):
+        raise TypeError(f"code must be an integer, not {code!r}")
+    code = int(code)
     if not 0 <= code < 1 << f.width:
         raise ValueError(
             f"code {code:#x} is outside 0 to {(1 << f.width) - 1:#x}, the codes of {f.name}"

@@ -24,9 +24,11 @@ def _matrix(x: ArrayLike, name: str) -> NDArray[Any]:
 
 
 def _parse_order(order: str) -> tuple[str, int]:
+    if not isinstance(order, str):
+        raise TypeError(f"order must be a name, not {type(order).__name__}")
     blocked = re.fullmatch(r"blocked\((\d+)\)", order)
     if blocked:
-        return "blocked", int(blocked.group(1))
+        return "blocked", min(int(blocked.group(1)), 2**62)
     if order == "blocked":
         raise ValueError("order 'blocked' needs its block length, as in order='blocked(32)'")
     return order, 0
@@ -37,7 +39,8 @@ def _require_representable(x: NDArray[Any], f: Format, name: str) -> None:
 
     as_float64 = x.astype(np.float64)
     rounded = round_to(as_float64, f, nan_to="largest" if f.nan == "none" else "error")
-    wrong = (rounded != as_float64) & ~(np.isnan(rounded) & np.isnan(as_float64))
+    both_nan = np.isnan(rounded) & np.isnan(as_float64)
+    wrong = (rounded.view(np.uint64) != as_float64.view(np.uint64)) & ~both_nan
     if wrong.any():
         index = tuple(int(i) for i in np.argwhere(wrong)[0])
         raise ValueError(
@@ -67,13 +70,13 @@ def matmul(
 ) -> NDArray[Any]:
     """a (M, K) @ b (K, N) [+ c (M, N)] with every product and sum rounded as told; shape (M, N).
 
-    operands: if given, every element of a and b must be a value of that format. product: the format
-    that each a*b is rounded to (default: that of accumulate; not used by fma-sequential).
-    accumulate: the format of every sum. order: 'sequential', 'pairwise', 'blocked(n)',
-    'fma-sequential'; sums start at c, or at +0. With stochastic rounding, product k of element (m,
-    n) takes the random bits of index 2((mN+n)K+k), the sum after it those of the next index. The
-    result is float32 where that holds `accumulate` and the operands are no wider, else float64.
-    Strided operands are gathered first.
+    operands: if given, every element of a and b must be a value of that format; c must hold values
+    of accumulate. product: the format that each a*b is rounded to (default: that of accumulate; not
+    used by fma-sequential). accumulate: the format of every sum. order: 'sequential', 'pairwise',
+    'blocked(n)', 'fma-sequential'; sums start at c, or at +0. With stochastic rounding, product k
+    of element (m, n) takes the random bits of index 2((mN+n)K+k), the sum after it those of the
+    next index. The result is float32 where that holds `accumulate` and the operands are no wider,
+    else float64. Strided operands are gathered first.
     """
     if model is not None:
         raise ValueError(
@@ -97,6 +100,11 @@ def matmul(
     wide = any(m is not None and m.dtype == np.float64 for m in (x, y, z))
     dtype: Any = np.float64 if wide or not as_format("binary32").holds(accumulator) else np.float32
     kind, block = _parse_order(order)
+    if product is not None and kind == "fma-sequential":
+        raise ValueError(
+            "order 'fma-sequential' rounds no products, so product= has no meaning there; "
+            "choose order='sequential', 'pairwise' or 'blocked(n)'"
+        )
     how = make_how(
         "matmul",
         rounding=rounding,
