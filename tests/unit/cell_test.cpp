@@ -142,7 +142,7 @@ TEST_CASE("a file is written once, by one writer, and to a folder that is there"
   CHECK_THROWS_AS(CellFile(part, false, spec), FileError);
   CHECK_FALSE(fs::exists(part));
   write_cell(part, true, short_cell);
-  CHECK_THROWS_AS(CellFile((folder / "a.h5"), false, spec), FileError);
-  CHECK_THROWS_AS(CellFile((folder / "a.part"), false, spec), FileError);
+  CHECK_THROWS_AS(CellFile((folder / "a.h5"), false, spec), std::invalid_argument);
+  CHECK_THROWS_AS(CellFile((folder / "a.part"), false, spec), std::invalid_argument);
   CHECK_THROWS_AS(CellFile((folder / "none") / "a.h5.part", false, spec), FileError);
 }

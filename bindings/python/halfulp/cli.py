@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except BrokenPipeError:  # the reader of a pipe has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _abandon_output()
         return DONE
     except KeyboardInterrupt as error:
         return _complain(str(error) or "interrupted", INTERRUPTED, as_json)
@@ -70,11 +70,19 @@ def _run(arguments: Sequence[str], as_json: bool) -> int:
 
 def _complain(sentence: str, code: int, as_json: bool) -> int:
     sentence = " ".join(sentence.split())
-    if as_json:
-        print(json.dumps({"error": sentence, "exit_code": code}))
-    sys.stdout.flush()
+    try:
+        if as_json:
+            print(json.dumps({"error": sentence, "exit_code": code}))
+        sys.stdout.flush()
+    except OSError:  # a full disk: it may be what the sentence is about
+        _abandon_output()
     print(f"halfulp: {sentence}", file=sys.stderr)
     return code
+
+
+def _abandon_output() -> None:
+    """Lets what could not be printed go nowhere, so that the exit does not try again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _print_json(document: object) -> None:
