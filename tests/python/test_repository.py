@@ -150,9 +150,11 @@ def test_the_readme_lists_every_named_format() -> None:
 def test_the_shipped_data_is_what_notice_says() -> None:
     import hashlib
 
-    digest = hashlib.sha256((ROOT / "data/digits/digits.csv").read_bytes()).hexdigest()
-    assert digest in (ROOT / "NOTICE").read_text()
-    assert digest in (ROOT / "data/digits/README.md").read_text()
+    for data in ("digits/digits.csv", "kjv/kjv.txt.gz"):
+        path = ROOT / "data" / data
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        assert digest in (ROOT / "NOTICE").read_text(), data
+        assert digest in (path.parent / "README.md").read_text(), data
 
 
 def test_relative_links_of_the_pages_resolve() -> None:
