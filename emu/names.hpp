@@ -21,7 +21,7 @@ std::string name_of(Format f);
 // Canonical names, the table's names, common synonyms (half, bf16, torch.float16, …) and P3109
 // names (binary8p3se). Throws std::invalid_argument with one sentence for an unknown, ambiguous or
 // impossible format.
-Format parse_format(std::string_view name);
+Format parse_format(std::string_view given);
 
 // What makes the nine facts no format, as one sentence; nothing if they are one.
 std::optional<std::string> problem_with(Format f);

@@ -47,7 +47,8 @@ Element parse_element(const std::string& kind) {
 
 Array view(const py::array& a, const std::string& kind, Format codes) {
   Array v;
-  v.data = const_cast<void*>(a.data());
+  // An operand is only read, and a result is checked to be writeable before it is viewed.
+  v.data = const_cast<void*>(a.data());  // NOLINT(cppcoreguidelines-pro-type-const-cast)
   v.element = parse_element(kind);
   v.format = halfulp::holds_codes(v.element) ? codes : halfulp::format_of(v.element);
   if (static_cast<std::size_t>(a.itemsize()) != halfulp::size_of(v.element)) {

@@ -20,6 +20,8 @@ class ControlWord {
   ~ControlWord() { write(saved_); }
   ControlWord(const ControlWord&) = delete;
   ControlWord& operator=(const ControlWord&) = delete;
+  ControlWord(ControlWord&&) = delete;
+  ControlWord& operator=(ControlWord&&) = delete;
 
  private:
 #if defined(__x86_64__)

@@ -63,12 +63,12 @@ struct Native {
   using value_type = T;
 
   T zero() const { return T{0}; }
-  T add(T x, T y, u64) const { return x + y; }
-  T sub(T x, T y, u64) const { return x - y; }
-  T mul(T x, T y, u64) const { return x * y; }
-  T div(T x, T y, u64) const { return x / y; }
-  T sqrt(T x, u64) const { return std::sqrt(x); }
-  T fma(T x, T y, T z, u64) const { return std::fma(x, y, z); }
+  T add(T x, T y, u64 /*site*/) const { return x + y; }
+  T sub(T x, T y, u64 /*site*/) const { return x - y; }
+  T mul(T x, T y, u64 /*site*/) const { return x * y; }
+  T div(T x, T y, u64 /*site*/) const { return x / y; }
+  T sqrt(T x, u64 /*site*/) const { return std::sqrt(x); }
+  T fma(T x, T y, T z, u64 /*site*/) const { return std::fma(x, y, z); }
 };
 
 }  // namespace halfulp
