@@ -28,7 +28,10 @@ CellFile::CellFile(const std::filesystem::path& part, bool replace, const CellSp
 }
 
 void CellFile::append(const Metrics& m) {
-  if (m.train_loss.empty()) file_.write("/metrics/initial_eval_loss", m.initial_eval_loss);
+  if (m.train_loss.empty()) {
+    file_.write("/metrics/initial_eval_loss", m.initial_eval_loss);
+    for (const Baseline& b : m.baselines) file_.write("/metrics/baseline_" + b.name, b.loss);
+  }
   append_from(file_, "/metrics/train_loss", m.train_loss, steps_written_);
   append_from(file_, "/metrics/gradient_norm", m.gradient_norm, steps_written_);
   append_from(file_, "/metrics/learning_rate", m.learning_rate, steps_written_);

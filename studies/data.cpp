@@ -56,6 +56,9 @@ fs::path find_data_file(const fs::path& file, const std::optional<fs::path>& dir
 
 // The specification admits only names that are known here.
 Dataset load_data(const DataSpec& spec, const std::optional<fs::path>& directory) {
+  if (spec.name == "kjv") {
+    return load_text(find_data_file(kjv_file, directory), spec.held_out_fraction, spec.held_out);
+  }
   return load_digits(find_data_file(digits_file, directory), spec.held_out);
 }
 

@@ -12,6 +12,7 @@
 
 #include "studies/spec.hpp"
 #include "studies/tensor.hpp"
+#include "studies/text.hpp"
 
 namespace halfulp::studies {
 
@@ -27,8 +28,9 @@ struct Images {
   int count() const { return pixels.rows; }
 };
 
-// A kind of data has a type Batch, training examples that can be taken in any order, and a batch
-// that is held out for evaluation.
+// A kind of data has a function examples_for(ModelSpec, data) that gives its examples as the model
+// takes them: with a type Batch, training examples that can be taken in any order (examples(),
+// batch()), and a batch `held_out` for evaluation. Images are their own examples.
 struct ImageData {
   using Batch = Images;
 
@@ -41,8 +43,12 @@ struct ImageData {
   Images batch(std::span<const int> examples) const;
 };
 
+inline const ImageData& examples_for(const ModelSpec& /*spec*/, const ImageData& data) {
+  return data;
+}
+
 // One alternative for each kind of data. Models say which they take.
-using Dataset = std::variant<ImageData>;
+using Dataset = std::variant<ImageData, TextData>;
 
 inline const std::string& sha256_of(const Dataset& data) {
   return std::visit([](const auto& d) -> const std::string& { return d.sha256; }, data);

@@ -1,11 +1,12 @@
 // What a model is to training.
 //
 // A model is a type M<T>, T the element type, with
-//   using Data = ...;                            the kind of data that it takes (data.hpp)
+//   using Data = ...;                            the kind of data that it takes (data.hpp); its
+//                                                examples_for(ModelSpec, Data) has the type Batch
 //   M(const ModelSpec&, const Data&, u64 seed)   initialised from the stream of this seed
 //   Parameters<T> parameters;
-//   LossAndGradients<T> learn(const Data::Batch&, Precision&) const;
-//   Evaluation evaluate(const Data::Batch&, Precision&) const;
+//   LossAndGradients<T> learn(const Batch&, Precision&) const;
+//   Evaluation evaluate(const Batch&, Precision&) const;
 //
 // Precision says what is rounded; it has
 //   Tensor<T> quantise(Role, Tensor<T>)          the tensor as the role's format holds it
@@ -15,6 +16,8 @@
 
 #include <memory>
 #include <span>
+#include <string>
+#include <vector>
 
 #include "emu/core/philox.hpp"
 #include "studies/data.hpp"
@@ -36,6 +39,12 @@ struct Evaluation {
   double accuracy = 0;  // share of the predictions that are right
 };
 
+// What predicts without learning, for comparison.
+struct Baseline {
+  std::string name;
+  double loss = 0;  // on what is held out, nats
+};
+
 // A model with its data: all that the training loop knows of either.
 class Problem {
  public:
@@ -51,6 +60,7 @@ class Problem {
   virtual LossAndGradients<float> learn(std::span<const int> examples,
                                         RolePrecision& precision) const = 0;
   virtual Evaluation evaluate(RolePrecision& precision) const = 0;  // on what is held out
+  virtual std::vector<Baseline> baselines() const = 0;              // of the data; may be none
 };
 
 // The model that spec.kind names, initialised, with `data`, which must live as long. Throws

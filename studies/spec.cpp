@@ -13,28 +13,44 @@ namespace halfulp::studies {
 namespace {
 
 constexpr std::array<std::string_view, 2> activation_names = {"relu", "tanh"};
+constexpr std::array<std::string_view, 2> feed_forward_names = {"gelu", "swiglu"};
 constexpr std::array<std::string_view, 2> path_names = {"array", "general"};
 constexpr std::array<std::string_view, 2> scaling_names = {"none", "power-of-two"};
-constexpr std::array<std::string_view, 1> data_names = {"digits"};
-constexpr std::array<std::string_view, 1> model_names = {"mlp"};
+constexpr std::array<std::string_view, 2> data_names = {"digits", "kjv"};
+constexpr std::array<std::string_view, 2> model_names = {"mlp", "transformer"};
 constexpr std::array<std::string_view, roles.size()> role_names = {
     "weights", "activations", "gradients", "master", "accumulation"};
 
+template <class V, class Spec>
+void visit_transformer(V& v, Spec& s) {
+  const ModelSpec initial;
+  v.added_later(s.layers, initial.layers, [&] { v.integer("layers", s.layers, 1, 1000); });
+  v.added_later(s.heads, initial.heads, [&] { v.integer("heads", s.heads, 1, 1024); });
+  v.added_later(s.width, initial.width, [&] { v.integer("width", s.width, 2, 65536); });
+  v.added_later(s.context, initial.context, [&] { v.integer("context", s.context, 1, 65536); });
+  v.added_later(s.feed_forward, initial.feed_forward,
+                [&] { v.choice("feed_forward", s.feed_forward, feed_forward_names); });
+  v.added_later(s.qk_norm, initial.qk_norm, [&] { v.boolean("qk_norm", s.qk_norm); });
+  v.added_later(s.z_loss, initial.z_loss, [&] { v.number("z_loss", s.z_loss, 0, 1e6); });
+}
+
 // Every key of the specification, once: parsing, the canonical text and the messages all follow
-// from this list. V is Reader or Writer; Spec is CellSpec, const for Writer. These are the keys of
-// version 0.1. A later one must not rename the cells that were there before it (docs/cells.md):
-//   v.added_later(s.model.depth, ModelSpec{}.depth,
-//                 [&] { v.integer("depth", s.model.depth, 1, 99); });
+// from this list. V is Reader or Writer; Spec is CellSpec, const for Writer. A key that came after
+// version 0.1 must not rename the cells that were there before it (docs/cells.md): it stands in
+// added_later.
 template <class V, class Spec>
 void visit_keys(V& v, Spec& s) {
   v.table("data", [&] {
     v.one_of("name", s.data.name, data_names);
     v.integer("held_out", s.data.held_out, 1, 1'000'000);
+    v.added_later(s.data.held_out_fraction, DataSpec{}.held_out_fraction,
+                  [&] { v.number("held_out_fraction", s.data.held_out_fraction, 1e-6, 1 - 1e-6); });
   });
   v.table("model", [&] {
     v.one_of("kind", s.model.kind, model_names);
     v.integers("hidden", s.model.hidden, 1, 65536, 16);
     v.choice("activation", s.model.activation, activation_names);
+    visit_transformer(v, s.model);
   });
   v.table("training", [&] {
     v.integer("steps", s.training.steps, 1, 10'000'000);
@@ -73,6 +89,36 @@ void visit_keys(V& v, Spec& s) {
   v.table("fault", [&] {
     v.integer("flip_rounding", s.fault.flip_rounding, -1, std::numeric_limits<std::int64_t>::max());
   });
+}
+
+// What no single key can show: keys that do not fit together, or that the kind of model would not
+// look at.
+void check_model(const ModelSpec& spec) {
+  const ModelSpec initial;
+  const auto foreign = [&](std::string_view key, std::string_view kind) {
+    throw SpecError("model." + std::string(key) + " is set, but model.kind is '" + spec.kind +
+                    "', which has no such key; leave it out or set model.kind = '" +
+                    std::string(kind) + "'");
+  };
+  if (spec.kind != "transformer") {
+    if (spec.layers != initial.layers) foreign("layers", "transformer");
+    if (spec.heads != initial.heads) foreign("heads", "transformer");
+    if (spec.width != initial.width) foreign("width", "transformer");
+    if (spec.context != initial.context) foreign("context", "transformer");
+    if (spec.feed_forward != initial.feed_forward) foreign("feed_forward", "transformer");
+    if (spec.qk_norm != initial.qk_norm) foreign("qk_norm", "transformer");
+    if (spec.z_loss != initial.z_loss) foreign("z_loss", "transformer");
+    return;
+  }
+  if (spec.hidden != initial.hidden) foreign("hidden", "mlp");
+  if (spec.activation != initial.activation) foreign("activation", "mlp");
+  if (spec.width % (2 * spec.heads) != 0) {
+    throw SpecError("model.width is " + std::to_string(spec.width) + " with " +
+                    std::to_string(spec.heads) +
+                    " heads, but rotary attention needs an even width of each head; use a multiple "
+                    "of " +
+                    std::to_string(2 * spec.heads));
+  }
 }
 
 // What no single key can show: formats that the roles cannot use.
@@ -162,6 +208,7 @@ CellSpec parse_spec(std::string_view text) {
   Reader reader(root);
   visit_keys(reader, spec);
   reader.reject_unknown_keys();
+  check_model(spec.model);
   for (const Role role : roles) check_role(role, spec.precision.of(role));
   return spec;
 }

@@ -15,6 +15,7 @@
 namespace halfulp::studies {
 
 enum class Activation : std::uint8_t { relu, tanh };
+enum class FeedForward : std::uint8_t { gelu, swiglu };
 enum class Path : std::uint8_t { array, general };
 enum class Scaling : std::uint8_t { none, power_of_two };
 
@@ -25,13 +26,22 @@ inline constexpr std::array<Role, 5> roles = {Role::weights, Role::activations, 
 
 struct DataSpec {
   std::string name = "digits";
-  int held_out = 360;
+  int held_out = 360;              // examples for evaluation: images, or windows of a text
+  double held_out_fraction = 0.1;  // of a text
 };
 
 struct ModelSpec {
   std::string kind = "mlp";
   std::vector<int> hidden = {128, 128};
   Activation activation = Activation::relu;
+  // transformer
+  int layers = 2;
+  int heads = 4;
+  int width = 64;
+  int context = 64;
+  FeedForward feed_forward = FeedForward::gelu;
+  bool qk_norm = false;
+  double z_loss = 0;
 };
 
 struct TrainingSpec {

@@ -69,6 +69,13 @@ class Reader {
 
   void number(std::string_view key, double& value, double low, double high);
 
+  void boolean(std::string_view key, bool& value) {
+    const json* found = find(key);
+    if (found == nullptr) return;
+    if (!found->is_boolean()) wrong(key, *found, "true or false");
+    value = found->get<bool>();
+  }
+
   void text(std::string_view key, std::string& value, std::size_t longest);
 
   template <std::size_t N>
@@ -169,6 +176,7 @@ class Writer {
   void number(std::string_view key, double value, double /*low*/, double /*high*/) {
     put(key, value);
   }
+  void boolean(std::string_view key, bool value) { put(key, value); }
   void text(std::string_view key, const std::string& value, std::size_t /*longest*/) {
     put(key, value);
   }

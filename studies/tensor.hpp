@@ -2,6 +2,7 @@
 // of one row.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <vector>
 
@@ -24,9 +25,15 @@ struct Tensor {
 
 template <class T>
 Tensor<T> transpose(const Tensor<T>& x) {
+  constexpr int side = 16;  // of the squares that it goes by, so that both stay in the cache
   Tensor<T> y(x.cols, x.rows);
-  for (int i = 0; i < x.rows; ++i) {
-    for (int j = 0; j < x.cols; ++j) y.row(j)[i] = x.row(i)[j];
+  for (int top = 0; top < x.rows; top += side) {
+    for (int left = 0; left < x.cols; left += side) {
+      for (int j = left; j < std::min(left + side, x.cols); ++j) {
+        T* to = y.row(j);
+        for (int i = top; i < std::min(top + side, x.rows); ++i) to[i] = x.row(i)[j];
+      }
+    }
   }
   return y;
 }

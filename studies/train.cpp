@@ -60,6 +60,7 @@ class Training {
   TrainingResult run() {
     precision_.begin_step(0);
     round_master();
+    metrics_.baselines = problem_->baselines();
     metrics_.initial_eval_loss = problem_->evaluate(precision_).loss;
     observe();
     int diverged_step = -1;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "studies/data.hpp"
+#include "studies/model.hpp"
 #include "studies/parameters.hpp"
 #include "studies/precision.hpp"
 #include "studies/spec.hpp"
@@ -23,6 +24,7 @@ struct Metrics {
   std::vector<double> eval_loss;
   std::vector<double> eval_accuracy;
   double initial_eval_loss = 0;
+  std::vector<Baseline> baselines;  // of the data, where they have any
 };
 
 struct TrainingResult {

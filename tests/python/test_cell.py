@@ -371,8 +371,8 @@ def test_data_that_is_not_there(tmp_path: Path) -> None:
         ("training.steps = 0", ["training.steps is 0", "1 to 10000000"]),
         ("training.batch = 1438", ["training.batch is 1438", "only 1437", "smaller batch"]),
         ("data.held_out = 1797", ["data.held_out is 1797", "only 1797", "must be left"]),
-        ("data.name = 'digit'", ["data.name is 'digit'", "must be 'digits'"]),
-        ("model.kind = 'cnn'", ["model.kind is 'cnn'", "must be 'mlp'"]),
+        ("data.name = 'digit'", ["data.name is 'digit'", "'digits', 'kjv'"]),
+        ("model.kind = 'cnn'", ["model.kind is 'cnn'", "'mlp', 'transformer'"]),
         ("precision.weights.format = 'float8_e4m3fm'", ["precision.weights.format", "e4m3fn"]),
         (
             "precision.master.format = 'binary64'",
