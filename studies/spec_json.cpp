@@ -1,26 +1,13 @@
 #include "studies/spec_json.hpp"
 
+#include <algorithm>
 #include <charconv>
 #include <limits>
-#include <numeric>
+
+#include "emu/names.hpp"
 
 namespace halfulp::studies {
 namespace {
-
-int edit_distance(std::string_view a, std::string_view b) {
-  std::vector<int> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), 0);
-  for (std::size_t i = 1; i <= a.size(); ++i) {
-    int diagonal = row[0];
-    row[0] = static_cast<int>(i);
-    for (std::size_t j = 1; j <= b.size(); ++j) {
-      const int substituted = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
-      diagonal = row[j];
-      row[j] = std::min({row[j] + 1, row[j - 1] + 1, substituted});
-    }
-  }
-  return row[b.size()];
-}
 
 std::string joined(const std::vector<std::string>& names) {
   std::string text;
