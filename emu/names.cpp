@@ -7,7 +7,6 @@
 #include <map>
 #include <numeric>
 #include <regex>
-#include <span>
 #include <stdexcept>
 
 namespace halfulp {

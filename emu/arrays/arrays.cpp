@@ -235,10 +235,6 @@ bool Array::is_contiguous() const {
   return true;
 }
 
-bool has_float32_path(Format format, const Rounding& rounding) {
-  return float32_rounder_exists(format, rounding);
-}
-
 void apply(Operation op, std::span<const Array> operands, const Array& out, Format format,
            const Rounding& rounding, const RandomStream& random, std::uint8_t* flags) {
   require_valid(op, operands, out, format, rounding, random);
@@ -246,7 +242,7 @@ void apply(Operation op, std::span<const Array> operands, const Array& out, Form
 
   if (op == Operation::convert && flags == nullptr && operands[0].element == Element::binary32 &&
       out.element == Element::binary32 && is_float_array(operands[0]) && is_float_array(out) &&
-      has_float32_path(format, rounding)) {
+      float32_rounder_exists(format, rounding)) {
     round_float32(static_cast<const float*>(operands[0].data), static_cast<float*>(out.data),
                   out.size(), make_float32_rounder(format, rounding));
     return;

@@ -71,7 +71,4 @@ void apply(Operation op, std::span<const Array> operands, const Array& out, Form
            const Rounding& rounding, const RandomStream& random = {},
            std::uint8_t* flags = nullptr);
 
-// Whether `apply` with op = convert uses the float32 path of round_float32.hpp.
-bool has_float32_path(Format format, const Rounding& rounding);
-
 }  // namespace halfulp
