@@ -4,10 +4,11 @@ A cell is one training run by the program halfulp-cell; a sweep spans many (docs
 subpackage imports nothing else of halfulp.
 """
 
+from .catalogue import Study, studies, study
 from .cells import Cell
 from .controls import Check
-from .errors import CorruptCellError, SweepBusyError, SweepError
-from .program import CellRun, CellTask, run_cell
+from .errors import CorruptCellError, SweepError, SweepTerminated
+from .process import CellRun, CellTask, run_cell
 from .results import Sweep, open_sweep, status_of
 from .sweep import run_sweep
 from .table import Table
@@ -18,12 +19,15 @@ __all__ = [
     "CellTask",
     "Check",
     "CorruptCellError",
+    "Study",
     "Sweep",
-    "SweepBusyError",
     "SweepError",
+    "SweepTerminated",
     "Table",
     "open_sweep",
     "run_cell",
     "run_sweep",
     "status_of",
+    "studies",
+    "study",
 ]

@@ -11,12 +11,13 @@ import numpy as np
 
 from .errors import CorruptCellError
 from .program import Build
-from .spec import PlannedCell, cell_id, describe
+from .spec import BASELINES, PlannedCell, cell_id, describe
 
 COMPLETED, DIVERGED = "completed", "diverged"
 FINISHED = (COMPLETED, DIVERGED)
 MISSING, FAILED, CORRUPT = "missing", "failed", "corrupt"
 SERIES = ("train_loss", "gradient_norm", "learning_rate", "eval_step", "eval_loss", "eval_accuracy")
+CONTEXT = 64  # model.context where the canonical specification leaves it out
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,20 @@ class CellFile:
     attributes: dict[str, Any]
     metrics: dict[str, np.ndarray]  # SERIES: one per step or evaluation; initial_eval_loss: 0-d
     rounding: dict[str, dict[str, int]]  # role -> {"calls", "elements"}
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What a cell saw of its tensors in the observed steps; everything empty in older files."""
+
+    step: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    # role -> "elements", "zeros", "not_finite", "overflow", "underflow", "to_zero": one per step;
+    # and "exponents", of all steps together: index i counts inputs of exponent i - 149
+    roles: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+    # "moved", "frozen", "stagnation_law", "adam_law": weights, one number per step
+    update: dict[str, np.ndarray] = field(default_factory=dict)
+    # parameter -> "cosine", "relative_error": against the gradient of FP32, one number per step
+    gradients: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
 
 
 def read_cell(path: Path) -> CellFile:
@@ -60,6 +75,38 @@ def read_cell(path: Path) -> CellFile:
     except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CorruptCellError(f"{path} is not the file of a cell: {_first(error)}") from None
     return CellFile(attributes, metrics, rounding)
+
+
+def read_observed(path: Path) -> Observed:
+    """What the file of a finished cell says of the observed steps; empty if it says nothing."""
+    import h5py
+
+    with h5py.File(path, "r", locking=False) as file:
+        group = file.get("metrics/observed")
+        if group is None or "step" not in group:
+            return Observed()
+        parts = {name: part for name, part in group.items() if isinstance(part, h5py.Group)}
+        update, gradients = parts.pop("update", {}), parts.pop("gradient", {})
+        return Observed(
+            step=group["step"][()],
+            roles={role: _arrays(part) for role, part in parts.items()},
+            update=_arrays(update),
+            gradients={name: _arrays(part) for name, part in gradients.items()},
+        )
+
+
+def read_baselines(path: Path) -> dict[str, float]:
+    """Name -> loss in nats of the models of the data that the file of a cell names."""
+    import h5py
+
+    with h5py.File(path, "r", locking=False) as file:
+        metrics = file["metrics"]
+        found = {name: metrics.get(f"baseline_{name}") for name in BASELINES}
+        return {name: float(loss[()]) for name, loss in found.items() if loss is not None}
+
+
+def _arrays(group: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    return {name: dataset[()] for name, dataset in group.items()}
 
 
 def read_checkpoint(path: Path) -> dict[str, np.ndarray]:
@@ -142,6 +189,16 @@ class Cell:
         """Role -> {"calls", "elements"}: what was rounded; empty if the cell is not finished."""
         return {} if self.file is None else self.file.rounding
 
+    @cached_property
+    def observed(self) -> Observed:
+        """What was seen in the observed steps; read when first asked for, empty if nothing was."""
+        return Observed() if self.file is None else read_observed(self.path)
+
+    @cached_property
+    def baselines(self) -> dict[str, float]:
+        """Loss in nats of the models of the data (BASELINES) on what the cell is evaluated on."""
+        return {} if self.file is None else read_baselines(self.path)
+
     @property
     def attributes(self) -> dict[str, Any]:
         """The file's root attributes; empty if the cell is not finished."""
@@ -169,6 +226,30 @@ class Cell:
     @property
     def learning_rate(self) -> float:
         return float(self.specification["optimizer"]["learning_rate"])
+
+    @property
+    def resumed(self) -> int:
+        """How many times the cell went on from a checkpoint of its own."""
+        return int(self.attributes.get("resumed", 0))
+
+    @property
+    def training_seconds(self) -> float | None:
+        """Time in training steps alone, over all attempts; None in files that do not say it."""
+        seconds = self.attributes.get("training_seconds")
+        return None if seconds is None else float(seconds)
+
+    @property
+    def item(self) -> str:
+        """What an example consists of, in one word: its characters, or the image that it is."""
+        return "characters" if self.specification["model"]["kind"] == "transformer" else "images"
+
+    @property
+    def items_per_step(self) -> int:
+        """Characters or images in one training step."""
+        batch = int(self.specification["training"]["batch"])
+        if self.item == "images":
+            return batch
+        return batch * int(self.specification["model"].get("context", CONTEXT))
 
     @property
     def seed(self) -> int:

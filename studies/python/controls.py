@@ -1,12 +1,13 @@
 """The controls of a sweep: does the emulation do what it says, and does a known fault show?
 
-Three kinds, all declared in the sweep's TOML (docs/cells.md):
+Four kinds, all declared in the sweep's TOML (docs/cells.md):
 
 - `[[control]]` with `expect` and `to`: two cells compared bit for bit, every metric and every
   tensor of the checkpoint. A cell with path = "general" that must be equal also has to count
   roundings for every role.
 - `expect_broken`: policies whose paired gap to the baseline must have its interval above 0.
 - `baseline_accuracy`: the held-out accuracy that the baseline must reach.
+- `baseline_beats`: a model of the data whose held-out loss the baseline must be below.
 """
 
 from collections.abc import Mapping, Sequence
@@ -46,7 +47,7 @@ class Comparison:
 
 
 def check_controls(sweep: "Sweep") -> list[Check]:
-    """Every control of a sweep, in the order: comparisons, expect_broken, baseline_accuracy."""
+    """Every control of a sweep: comparisons, then what is expected of policies and baseline."""
     cells = {cell.control: cell for cell in sweep.cells if cell.control is not None}
     checks = []
     for control in sweep.spec.controls:
@@ -59,6 +60,11 @@ def check_controls(sweep: "Sweep") -> list[Check]:
         least = float(sweep.spec.baseline_accuracy)
         checks += [
             _accuracy(row, least, len(sweep.plan.seeds))
+            for row in _rows_of(sweep.spec.baseline, rows)
+        ]
+    if sweep.spec.baseline_beats is not None:
+        checks += [
+            _beats(row, sweep, sweep.spec.baseline_beats)
             for row in _rows_of(sweep.spec.baseline, rows)
         ]
     return checks
@@ -154,6 +160,23 @@ def _accuracy(row: Summary, least: float, seeds: int) -> Check:
         row.accuracy.mean >= least,
         f"mean over {row.accuracy.n} seeds {row.accuracy.mean:.4f} "
         f"({row.accuracy.low:.4f} to {row.accuracy.high:.4f}) at learning rate {rates}",
+    )
+
+
+def _beats(row: Summary, sweep: "Sweep", model: str) -> Check:
+    name = f"{row.setting}: beats the {model} model of the data"
+    seeds, complete = len(sweep.plan.seeds), len(sweep.plan.complete(sweep.grid_of(row.setting)))
+    loss = sweep.loss_of(row)
+    if loss is None or loss.n < seeds:
+        return Check(name, None, _unfinished(complete, seeds))
+    least = sweep.baselines_of(row.setting).get(model)
+    if least is None:
+        return Check(name, False, f"the cells' files name no loss of a {model} model")
+    return Check(
+        name,
+        loss.mean < least,
+        f"held-out loss, mean over {loss.n} seeds, {loss.mean:.4f} nats ({loss.low:.4f} to "
+        f"{loss.high:.4f}) at learning rate {row.best_rate:g}; the {model} has {least:.4f}",
     )
 
 

@@ -5,8 +5,10 @@ class SweepError(ValueError):
     """The specification of a sweep, or what was asked of it, makes no sense."""
 
 
-class SweepBusyError(OSError):
-    """Another sweep is at work in the folder."""
+class SweepTerminated(KeyboardInterrupt):
+    """SIGTERM ended a sweep in order, as Ctrl-C does."""
+
+    exit_code = 143  # as shells say 128 + SIGTERM
 
 
 class CorruptCellError(OSError):

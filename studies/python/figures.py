@@ -1,58 +1,45 @@
-"""The figures of a sweep. Plain matplotlib figures, no global state; losses in nats, held out.
+"""The figures of a sweep: the paired gaps, and the overview with all settings in one picture.
 
-Colours are those of Okabe and Ito (2008), told apart with any colour vision; the baseline is black.
-Lines also differ in their marker and carry their name.
+Plain matplotlib figures, no global state; losses in nats, held out. Lines also differ in their
+marker and carry their name.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from .cells import Cell
-from .statistics import Run, Summary, grid, setting_of
+from .drawing import (
+    BASELINE_COLOUR,
+    FONT,
+    MARKERS,
+    SIZE,
+    draw_curve,
+    dress,
+    log_losses,
+    loss_curve,
+    plain,
+    rate_curve,
+    rate_ticks,
+    styles,
+)
+from .exponents import draw_exponents
+from .panels import draw_curve_panels, draw_sensitivity_panels
+from .statistics import Summary
 
 if TYPE_CHECKING:
     from .results import Sweep
 
-BASELINE_COLOUR = "#000000"
-COLOURS = ("#E69F00", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8C6D31", "#7F7F7F")
-MARKERS = ("o", "s", "^", "D", "v", "P", "p", "<", ">")
-SIZE = (6.2, 4.3)  # inches
-MOST_BANDS = 3  # with more settings than this, bands would hide each other
-FONT = 11  # points
-
-
-@dataclass(frozen=True)
-class Style:
-    """How one setting is drawn."""
-
-    colour: str
-    marker: str
-    dash: str
-
-
-def styles(sweep: "Sweep") -> dict[str, Style]:
-    """Setting -> style: baselines black, the others in turn."""
-    chosen, turn = {}, 0
-    for setting, baseline in sweep.settings:
-        if setting == baseline:
-            chosen[setting] = Style(BASELINE_COLOUR, MARKERS[0], "-")
-            continue
-        marker = MARKERS[1 + turn % (len(MARKERS) - 1)]
-        dash = ("-", "--", ":")[turn // len(COLOURS) % 3]
-        chosen[setting] = Style(COLOURS[turn % len(COLOURS)], marker, dash)
-        turn += 1
-    return chosen
+MOST_BANDS = 3  # with more settings than this in one picture, bands would hide each other
 
 
 def overview(sweep: "Sweep") -> Figure:
-    """Loss curves and learning-rate sensitivity, side by side."""
+    """Loss curves and learning-rate sensitivity of all settings, side by side."""
     figure = Figure(figsize=(2 * SIZE[0], SIZE[1]), layout="constrained")
     left, right = figure.subplots(1, 2)
     draw_curves(left, sweep)
@@ -61,13 +48,12 @@ def overview(sweep: "Sweep") -> Figure:
 
 
 def all_figures(sweep: "Sweep") -> dict[str, tuple[Figure, str]]:
-    """Name -> (figure, what it shows), as the report has them."""
+    """Name -> (figure, what it shows), as the report has them, if they show anything."""
     drawn = {}
     for name, (draw, caption) in _FIGURES.items():
-        figure = Figure(figsize=SIZE, layout="constrained")
-        draw(figure.subplots(), sweep)
-        bands = "each setting" if _has_band(sweep, "") else "the baseline"
-        drawn[name] = (figure, caption.format(bands=bands))
+        figure = draw(sweep)
+        if figure is not None:
+            drawn[name] = (figure, caption)
     return drawn
 
 
@@ -76,73 +62,48 @@ def draw_curves(axes: Axes, sweep: "Sweep") -> None:
     ends: list[_End] = []
     rates = {row.setting: row.baseline_rate for row in sweep.summaries}
     for setting, style in styles(sweep).items():
-        rate = rates[setting]
-        cells = [
-            c
-            for c in sweep.grid
-            if c.finished and setting_of(c.parameters) == setting and c.learning_rate == rate
-        ]
-        if not cells:
+        curve = loss_curve(sweep, setting, rates[setting])
+        if curve is None:
             continue
-        steps, losses = _curves(cells)
-        mean = _mean(losses)
-        if _has_band(sweep, setting):
-            axes.fill_between(
-                steps, _least(losses), _largest(losses), color=style.colour, alpha=0.15, linewidth=0
-            )
         turn = MARKERS.index(style.marker)  # lines that lie on each other show different markers
-        axes.plot(
-            steps,
-            mean,
-            f"{style.dash}{style.marker}",
-            color=style.colour,
-            linewidth=1.6,
-            markersize=5,
-            markevery=(turn % 4, 4),
-        )
-        for cell, row in zip(cells, losses, strict=True):
-            if cell.outcome == "diverged" and np.isfinite(row).any():
-                last = int(np.flatnonzero(np.isfinite(row))[-1])
-                axes.plot(steps[last], row[last], "x", color=style.colour, markersize=8)
-        ends.append(_End(setting, style.colour, _last(mean), style.marker))
-    _log_losses(axes)
+        draw_curve(axes, curve, style, band=_has_band(sweep, setting), markevery=(turn % 4, 4))
+        ends.append(_End(setting, style.colour, curve.last, style.marker))
+    log_losses(axes)
     shown = {rate for rate in rates.values() if rate is not None}
     at = f" (learning rate {shown.pop():g})" if len(shown) == 1 else ""
-    _dress(axes, f"training step{at}", "held-out loss / nats")
+    dress(axes, f"training step{at}", "held-out loss / nats")
     _label_ends(axes, ends)
 
 
 def draw_sensitivity(axes: Axes, sweep: "Sweep") -> None:
     """Last held-out loss, at most that at initialisation, against the learning rate."""
     ends: list[_End] = []
-    initial = [run.initial for run in sweep.runs]
     for setting, style in styles(sweep).items():
-        cells = grid(sweep.runs, setting)
-        rates = sorted({rate for rate, _ in cells})
-        if not rates:
+        curve = rate_curve(sweep, setting)
+        if curve is None:
             continue
-        at = [[run for (r, _), run in cells.items() if r == rate] for rate in rates]
-        mean = [float(np.mean([run.counted for run in runs])) for runs in at]
-        low = [min(run.counted for run in runs) for runs in at]
-        high = [max(run.counted for run in runs) for runs in at]
-        if _has_band(sweep, setting):
-            axes.fill_between(rates, low, high, color=style.colour, alpha=0.15, linewidth=0)
-        line = f"{style.dash}{style.marker}"
-        axes.plot(rates, mean, line, color=style.colour, linewidth=1.6, markersize=5)
-        _mark_diverged(axes, [run for runs in at for run in runs if run.diverged], style)
-        ends.append(_End(setting, style.colour, mean[-1], style.marker))
-    if initial:
-        level = float(np.mean(initial))
+        draw_curve(axes, curve, style, band=_has_band(sweep, setting))
+        ends.append(_End(setting, style.colour, curve.last, style.marker))
+    if sweep.runs:
+        level = float(np.mean([run.initial for run in sweep.runs]))
         axes.axhline(level, color="0.45", linewidth=1, linestyle=(0, (4, 3)))
         ends.append(_End("initialisation", "0.35", level))
     axes.set_xscale("log")
-    _log_losses(axes)
-    _rate_ticks(axes, sorted({run.rate for run in sweep.runs}))
-    _dress(axes, "peak learning rate", "last held-out loss / nats")
+    log_losses(axes)
+    rate_ticks(axes, sweep.plan.rates)
+    dress(axes, "peak learning rate", "last held-out loss / nats")
     _label_ends(axes, ends)
 
 
-def draw_gaps(axes: Axes, sweep: "Sweep") -> None:
+def draw_gaps(sweep: "Sweep") -> Figure:
+    """The paired gaps in a figure that is as high as its settings need."""
+    rows = sum(row.setting != row.baseline for row in sweep.summaries)
+    figure = Figure(figsize=(SIZE[0], max(2.2, 1.4 + 0.42 * rows)), layout="constrained")
+    _draw_gaps(figure.subplots(), sweep)
+    return figure
+
+
+def _draw_gaps(axes: Axes, sweep: "Sweep") -> None:
     """The two paired gaps of every setting that is not a baseline, with their intervals."""
     rows = [row for row in sweep.summaries if row.setting != row.baseline]
     kinds = (("gap", "o", "at the baseline's best rate"), ("mean_gap", "s", "mean over all rates"))
@@ -172,7 +133,7 @@ def draw_gaps(axes: Axes, sweep: "Sweep") -> None:
     for _, marker, text in kinds:
         face = "0.3" if marker == "o" else "white"
         axes.plot([], [], marker, color="0.3", markerfacecolor=face, label=text)
-    _dress(axes, f"loss gap to {sweep.spec.baseline} / nats (right: worse){scale}", "")
+    dress(axes, f"loss gap to {sweep.spec.baseline} / nats (right: worse){scale}", "")
     axes.grid(axis="y", visible=False)
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
 
@@ -189,7 +150,7 @@ def _gap_scale(axes: Axes, rows: Sequence[Summary]) -> str:
     axes.set_xscale("symlog", linthresh=threshold, linscale=0.7)
     axes.xaxis.set_major_locator(FixedLocator([*(-d for d in decades), 0, *decades]))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(_plain))
+    axes.xaxis.set_major_formatter(FuncFormatter(plain))
     return f"\nlogarithmic beyond ±{threshold:g}"
 
 
@@ -197,67 +158,6 @@ def _has_band(sweep: "Sweep", setting: str) -> bool:
     """Whether the spread over seeds is drawn: of every setting if there are few, else baselines."""
     few = len(sweep.settings) <= MOST_BANDS
     return few or (setting, setting) in sweep.settings
-
-
-def _curves(cells: Sequence[Cell]) -> tuple[np.ndarray, np.ndarray]:
-    """Steps (n) and losses (cells, n), with the loss at initialisation at step 0; else NaN."""
-    steps = sorted({0, *(int(s) for c in cells for s in c.metrics["eval_step"])})
-    index = {step: i for i, step in enumerate(steps)}
-    losses = np.full((len(cells), len(steps)), np.nan)
-    for row, cell in zip(losses, cells, strict=True):
-        row[0] = float(cell.metrics["initial_eval_loss"])
-        for step, loss in zip(cell.metrics["eval_step"], cell.metrics["eval_loss"], strict=True):
-            row[index[int(step)]] = loss
-    losses[~(np.isfinite(losses) & (losses > 0))] = np.nan
-    return np.asarray(steps), losses
-
-
-def _reduce(losses: np.ndarray, how: str) -> np.ndarray:
-    """A column-wise reduction that skips NaN; NaN where a column has nothing else."""
-    result = np.full(losses.shape[1], np.nan)
-    some = np.isfinite(losses).any(axis=0)
-    result[some] = getattr(np, how)(losses[:, some], axis=0)
-    return result
-
-
-def _mean(losses: np.ndarray) -> np.ndarray:
-    return _reduce(losses, "nanmean")
-
-
-def _least(losses: np.ndarray) -> np.ndarray:
-    return _reduce(losses, "nanmin")
-
-
-def _largest(losses: np.ndarray) -> np.ndarray:
-    return _reduce(losses, "nanmax")
-
-
-def _last(y: np.ndarray) -> float:
-    return float(y[np.isfinite(y)][-1])
-
-
-def _mark_diverged(axes: Axes, runs: Sequence[Run], style: Style) -> None:
-    rates = sorted({run.rate for run in runs})
-    levels = [max(run.counted for run in runs if run.rate == rate) for rate in rates]
-    axes.plot(rates, levels, "x", color=style.colour, markersize=9, markeredgewidth=2)
-
-
-def _log_losses(axes: Axes) -> None:
-    """A logarithmic axis of losses with plain numbers at 1, 2 and 5 of each decade."""
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(FuncFormatter(_plain))
-    axes.yaxis.set_minor_formatter(NullFormatter())
-
-
-def _plain(value: float, _position: object = None) -> str:
-    return f"{value:g}"
-
-
-def _rate_ticks(axes: Axes, rates: Sequence[float]) -> None:
-    if rates and len(rates) <= 9:
-        axes.set_xticks(list(rates), [f"{rate:g}" for rate in rates])
-        axes.xaxis.set_minor_locator(NullLocator())
 
 
 @dataclass(frozen=True)
@@ -315,32 +215,29 @@ def _spread(wanted: Sequence[float], gap: float) -> list[float]:
     return [mean + index * gap for index, mean in enumerate(means)]
 
 
-def _dress(axes: Axes, x: str, y: str) -> None:
-    axes.set_xlabel(x, fontsize=FONT)
-    axes.set_ylabel(y, fontsize=FONT)
-    axes.tick_params(labelsize=FONT - 1)
-    axes.grid(color="0.9", linewidth=0.8)
-    axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-
-
-_FIGURES = {
+_FIGURES: dict[str, tuple[Callable[["Sweep"], Figure | None], str]] = {
     "gaps": (
         draw_gaps,
         "Paired loss gap to the baseline, with 95% intervals (Student t, seeds).",
     ),
     "curves": (
-        draw_curves,
+        draw_curve_panels,
         "Held-out loss during training at the baseline's best learning rate: mean over seeds, with "
-        "the last value beside the name; band of {bands} from the least to the largest; × marks "
-        "where a run diverged.",
+        "a band from the least to the largest; grey: the baseline. × marks where a run diverged; "
+        "dashed: models of the data that look at single characters (unigram) or pairs (bigram).",
     ),
     "sensitivity": (
-        draw_sensitivity,
-        "Last held-out loss against the peak learning rate: mean over the finished seeds, with the "
-        "value at the largest rate beside the name; band of {bands} from the least to the largest. "
-        "No run counts with more than its loss at initialisation, which is that of one that "
-        "diverged (×).",
+        draw_sensitivity_panels,
+        "Last held-out loss against the peak learning rate: mean over the finished seeds, with a "
+        "band from the least to the largest; grey: the baseline. No run counts with more than its "
+        "loss at initialisation (dotted), which is that of one that diverged (×).",
+    ),
+    "exponents": (
+        draw_exponents,
+        "Exponents of the finite nonzero inputs of each role, after scaling, as shares per binade "
+        "over all runs and observed steps. Shaded: the normal range of the role's format; "
+        "lighter: its subnormal range. Over, under: IEEE 754's overflow and underflow flags; to "
+        "zero: inputs that were not zero and became it; what is not named is 0. Up to "
+        "1% of a panel's inputs lie beyond its left end.",
     ),
 }

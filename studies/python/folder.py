@@ -1,12 +1,16 @@
-"""The folder of a sweep: what lies where, its lock, the failures of the last attempt.
+"""The folder of a sweep: what lies where, who is at work in it, the failures of the last attempt.
+
+Any number of sweeps work in one folder. What they do to a cell's file they do under the flock(2) on
+its part, which halfulp-cell holds while it writes: whoever holds it has the cell.
 
 DIR/sweep.toml             the sweep as it was given
 DIR/index.json             its cells in order: id, canonical specification, parameters, control
 DIR/cells/<id>.h5          finished cells; the only state
 DIR/cells/<id>.h5.part     a cell that is being written
+DIR/cells/<id>.h5.resume   where a cell goes on that was ended
 DIR/cells/<id>.h5.corrupt  what was found under a finished cell's name and was not one
 DIR/failed/<id>.json       why a cell failed at the last attempt
-DIR/.lock                  who is at work here
+DIR/.lock                  who is at work here: each sweep holds a shared flock on it
 """
 
 import fcntl
@@ -15,30 +19,60 @@ import os
 import tempfile
 import time
 import tomllib
+import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import SweepBusyError, SweepError
-from .spec import PlannedCell, SweepSpec
+from .errors import SweepError
+from .spec import PlannedCell, SweepSpec, decisive
 from .toml_text import to_toml
 
-_PATIENCE = 1.0  # seconds that a busy lock is tried for
+Identity = tuple[int, int]  # which file lies under a name: inode, time of its last change in ns
+
+
+def identity_of(path: str | Path) -> Identity | None:
+    """Which file lies there now; None if there is none."""
+    try:
+        found = os.stat(path)  # noqa: PTH116 - a str or a Path
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Writes a file so that a reader sees the old or the whole new content, never a part."""
+    with _temporary(path, content) as temporary:
+        temporary.replace(path)
+
+
+@contextmanager
+def _temporary(path: Path, content: str | bytes) -> Iterator[Path]:
+    """A file beside `path`, gone afterwards unless it was renamed."""
     data = content.encode() if isinstance(content, str) else content
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         temporary.write_bytes(data)
-        temporary.replace(path)
-    except BaseException:
+        yield temporary
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Names of cells by the files that there are of them."""
+
+    finished: frozenset[str] = frozenset()
+    written: frozenset[str] = frozenset()  # a part is there
+    saved: frozenset[str] = frozenset()  # a checkpoint is there
+
+    @property
+    def begun(self) -> frozenset[str]:
+        """Cells that are not finished and go on from a checkpoint."""
+        return self.saved - self.finished
 
 
 class Folder:
@@ -66,12 +100,21 @@ class Folder:
             raise OSError(f"{self.root} cannot be written: {error.strerror}") from None
 
     def keep_sweep(self, spec: SweepSpec, text: str | None) -> None:
-        """Keeps the sweep as it was given; refuses a folder that belongs to a different one."""
+        """Keeps the sweep as it was given; refuses a folder that belongs to a different one.
+
+        One that differs in nothing but its texts (question, limits and so on) replaces it.
+        """
         if not self.sweep.exists():
-            write_atomically(self.sweep, to_toml(spec.tree) if text is None else text)
-            return
+            with _temporary(self.sweep, to_toml(spec.tree) if text is None else text) as temporary:
+                try:
+                    os.link(temporary, self.sweep)  # unlike renaming, it replaces nothing
+                except FileExistsError:  # another sweep was faster
+                    pass
+                except OSError:  # a file system without hard links
+                    temporary.replace(self.sweep)
         try:
-            same = tomllib.loads(self.sweep.read_text(encoding="utf-8")) == spec.tree
+            kept = tomllib.loads(self.sweep.read_text(encoding="utf-8"))
+            same = decisive(kept) == decisive(spec.tree)
         except (tomllib.TOMLDecodeError, UnicodeDecodeError):
             same = False
         if not same:
@@ -79,10 +122,14 @@ class Folder:
                 f"{self.sweep} is a different sweep; give another folder with --out "
                 "(finished cells copied into its cells/ are used again)"
             )
+        if kept != spec.tree:
+            write_atomically(self.sweep, to_toml(spec.tree) if text is None else text)
 
     def write_index(self, plan: Iterable[PlannedCell]) -> None:
-        """Lets results be read without halfulp-cell; rebuilt by every start of the sweep."""
-        write_atomically(self.index, json.dumps([asdict(cell) for cell in plan]) + "\n")
+        """Lets results be read without halfulp-cell; looked at by every start of the sweep."""
+        plan = list(plan)
+        if self.read_index() != plan:
+            write_atomically(self.index, json.dumps([asdict(cell) for cell in plan]) + "\n")
 
     def read_index(self) -> list[PlannedCell] | None:
         """The cells in order; None if there is no index that can be read."""
@@ -95,32 +142,71 @@ class Folder:
         """The file of a cell while it is written."""
         return self.cells / f"{identity}.h5.part"
 
-    def remove_parts(self, identities: Iterable[str] | None = None) -> set[str]:
-        """Removes what an ended sweep left half-written: of these cells, or (None) all.
+    def checkpoint(self, identity: str) -> Path:
+        """Where a cell goes on that was ended before it was complete."""
+        return self.cells / f"{identity}.h5.resume"
 
-        A part that a cell still writes (which holds an flock on it) stays: such an executor's cells
-        can outlive the sweep that started them. Returns the cells of these parts.
+    def look(self) -> Listing:
+        """Which cells are finished, written, begun; by names alone, in one reading of cells/."""
+        names: dict[str, set[str]] = {".h5": set(), ".h5.part": set(), ".h5.resume": set()}
+        with suppress(FileNotFoundError), os.scandir(self.cells) as entries:
+            for entry in entries:
+                identity, dot, suffix = entry.name.partition(".")
+                names.get(dot + suffix, set()).add(identity)
+        return Listing(*map(frozenset, names.values()))
+
+    def remove_parts(self, identities: Iterable[str] | None = None) -> None:
+        """Removes what ended cells left half-written: of these cells, or (None) all.
+
+        A part that a cell still writes stays, whoever started that cell.
         """
-        if identities is None:
-            identities = [part.name.split(".")[0] for part in self.cells.glob("*.h5.part")]
-        return {identity for identity in identities if not _remove_part(self.part(identity))}
+        for identity in self.look().written if identities is None else identities:
+            if self.part(identity).exists():
+                with self._claimed(identity):
+                    pass
 
-    def is_written(self, identity: str) -> bool:
-        """Whether a process is writing this cell now."""
+    def remove_checkpoint(self, identity: str) -> None:
+        """Removes the checkpoint that a finished cell left, as it was killed in between.
+
+        One that is newer than the file is of a cell that is to replace it, and stays.
+        """
+        file = identity_of(self.cell(identity))
+        checkpoint = self.checkpoint(identity)
+        for path in (checkpoint, checkpoint.with_name(checkpoint.name + ".new")):
+            left = identity_of(path)
+            if file is not None and left is not None and left[1] <= file[1]:
+                path.unlink(missing_ok=True)
+
+    def set_aside(self, identity: str, corrupt: Identity) -> Path | None:
+        """Moves a corrupt file out of the way, keeping it; returns its new path.
+
+        None if another sweep has seen to it: it writes the cell, or has put another file there.
+        """
+        with self._claimed(identity) as claimed:
+            if not claimed or identity_of(self.cell(identity)) != corrupt:
+                return None
+            aside = self.cells / f"{identity}.h5.corrupt"
+            self.cell(identity).replace(aside)
+            return aside
+
+    @contextmanager
+    def _claimed(self, identity: str) -> Iterator[bool]:
+        """Holds a cell as halfulp-cell does while it writes it; its part is gone afterwards.
+
+        False if another process holds it. What is locked may have been renamed or removed since it
+        was opened, and another part begun: that is no claim either.
+        """
+        part = self.part(identity)
+        handle = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
-            handle = os.open(self.part(identity), os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return False
-        try:
-            return not _try_lock(handle, fcntl.LOCK_EX)
+            claimed = _try_lock(handle, fcntl.LOCK_EX) and _lies_at(handle, part)
+            try:
+                yield claimed
+            finally:
+                if claimed:
+                    part.unlink(missing_ok=True)
         finally:
             os.close(handle)
-
-    def set_aside(self, identity: str) -> Path:
-        """Moves a corrupt file out of the way, keeping it; returns its new path."""
-        aside = self.cells / f"{identity}.h5.corrupt"
-        self.cell(identity).replace(aside)
-        return aside
 
     def note_failure(self, cell: PlannedCell, exit_code: int, message: str) -> None:
         record = {"cell": cell.describe(), "exit_code": exit_code, "message": message}
@@ -139,79 +225,56 @@ class Folder:
             return "failed for an unknown reason"
 
     @contextmanager
-    def locked(self, shard: tuple[int, int] | None = None) -> Iterator[None]:
-        """Holds the folder: alone, or as shard (I, N) together with the other shards of N.
+    def at_work(self) -> Iterator[None]:
+        """Says for so long that a sweep is at work here, whatever ends its process.
 
-        The lock is flock(2): it ends with the process that holds it, however that ends.
-        Raises SweepBusyError if another sweep is at work here.
+        Raises OSError if the file system has no flock(2), without which nobody may work here.
         """
-        number, shards = shard or (1, 1)
-        handles = [_open(self.lock)]
+        handle = os.open(self.lock, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
         try:
-            self._take(handles[0], shards)
-            if shards > 1:
-                handles.append(_open(self.root / f".lock-{number}-of-{shards}"))
-                if not _try_lock(handles[1], fcntl.LOCK_EX):
-                    raise SweepBusyError(
-                        f"shard {number}/{shards} of {self.root} is running already"
-                    )
+            try:
+                if _try_lock(handle, fcntl.LOCK_EX):  # nobody else is here: their records go
+                    os.ftruncate(handle, 0)
+                fcntl.flock(handle, fcntl.LOCK_SH)  # waits for those who look only
+            except OSError as error:
+                raise OSError(
+                    f"{self.root} lies on a file system without flock(2) ({error.strerror}), which "
+                    "keeps cells from being run twice; give a folder elsewhere"
+                ) from None
+            os.write(handle, _record().encode())
             yield
         finally:
-            for handle in handles:
-                os.close(handle)
+            os.close(handle)
 
-    def _take(self, handle: int, shards: int) -> None:
-        deadline = time.monotonic() + _PATIENCE
-        while True:
-            if _try_lock(handle, fcntl.LOCK_EX):  # nobody else is here
-                os.ftruncate(handle, 0)
-                os.pwrite(handle, json.dumps(_record(shards)).encode(), 0)
-                if shards == 1:
-                    return
-            if shards > 1 and _try_lock(handle, fcntl.LOCK_SH):
-                if _read_record(handle).get("shards") == shards:
-                    return
-                fcntl.flock(handle, fcntl.LOCK_UN)
-            if time.monotonic() > deadline:
-                raise SweepBusyError(_busy(self.root, _read_record(handle), shards))
-            time.sleep(0.05)
+    def sweeps(self) -> list[dict[str, Any]] | None:
+        """Who is at work here: {"pid", "host", "started" (Unix time)} each; None if nobody is.
 
-    def holder(self) -> dict[str, Any] | None:
-        """Who is at work here: {"pid", "host", "started" (Unix time), "shards"}; else None."""
-        try:
-            handle = os.open(self.lock, os.O_RDONLY | os.O_CLOEXEC)
+        Ended sweeps of other machines are named until all have ended.
+        """
+        try:  # to write, as NFS wants it for an exclusive lock
+            handle = os.open(self.lock, os.O_RDWR | os.O_CLOEXEC)
         except OSError:
             return None
         try:
-            return None if _try_lock(handle, fcntl.LOCK_EX) else _read_record(handle)
+            if _try_lock(handle, fcntl.LOCK_EX):
+                return None
+            return [record for record in _read_records(handle) if not _is_gone(record)]
+        except OSError:
+            return None
         finally:
             os.close(handle)
 
 
-def _remove_part(part: Path) -> bool:
-    """Removes a part; False if a cell still writes it.
-
-    The lock is held while it is removed, and what is removed is the file that was locked: a cell
-    may have renamed it, and another one begun a new part, since it was opened.
-    """
+def is_locked(part: str | Path) -> bool:
+    """Whether a process is writing this part of a cell now."""
     try:
         handle = os.open(part, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
-        return True
+        return False
     try:
-        if not _try_lock(handle, fcntl.LOCK_EX):
-            return False
-        with suppress(FileNotFoundError):
-            if not os.path.samestat(os.fstat(handle), part.stat()):
-                return False
-            part.unlink()
-        return True
+        return not _try_lock(handle, fcntl.LOCK_EX)
     finally:
         os.close(handle)
-
-
-def _open(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
 
 
 def _try_lock(handle: int, kind: int) -> bool:
@@ -222,28 +285,36 @@ def _try_lock(handle: int, kind: int) -> bool:
     return True
 
 
-def _record(shards: int) -> dict[str, Any]:
-    return {
-        "pid": os.getpid(),
-        "host": os.uname().nodename,
-        "started": time.time(),
-        "shards": shards,
-    }
-
-
-def _read_record(handle: int) -> dict[str, Any]:
+def _lies_at(handle: int, path: Path) -> bool:
     try:
-        record = json.loads(os.pread(handle, 4096, 0))
-    except ValueError:
-        return {}
-    return record if isinstance(record, dict) else {}
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
 
 
-def _busy(root: Path, record: dict[str, Any], shards: int) -> str:
-    who = f"process {record['pid']} on {record['host']}" if record else "another process"
-    if shards > 1 and record.get("shards", 1) > 1:
-        return (
-            f"{root} is being worked on in {record['shards']} shards ({who}), so not in {shards}: "
-            f"use --shard I/{record['shards']}, or wait until it has ended"
-        )
-    return f"{root} is being worked on by another sweep ({who}): wait until it has ended, or end it"
+def _record() -> str:
+    record = {"pid": os.getpid(), "host": os.uname().nodename, "started": time.time()}
+    return json.dumps(record) + "\n"
+
+
+def _read_records(handle: int) -> list[dict[str, Any]]:
+    records = []
+    for line in os.pread(handle, 1 << 16, 0).splitlines():
+        with suppress(ValueError):
+            record = json.loads(line)
+            if isinstance(record, dict) and {"pid", "host", "started"} <= record.keys():
+                records.append(record)
+    return records
+
+
+def _is_gone(record: dict[str, Any]) -> bool:
+    """Whether it is a process of this machine that has ended."""
+    if record["host"] != os.uname().nodename:
+        return False
+    try:
+        os.kill(record["pid"], 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, TypeError):
+        pass
+    return False

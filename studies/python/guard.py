@@ -6,7 +6,7 @@ The kernel is told to kill this process when its parent thread ends (prctl(2), P
 and then it becomes PROGRAM; the setting survives execve(2). A process of its own does this because
 Python code between fork and exec (`preexec_fn`) can deadlock in a program with threads. The signal
 is tied to the parent *thread*: so the thread that starts a guard has to wait for it, as
-`program.run_cell` does.
+`process.run_cell` does.
 Elsewhere than on Linux the program is started without this guard.
 """
 

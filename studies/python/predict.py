@@ -3,15 +3,16 @@
 import json
 import tempfile
 from collections.abc import Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from .cells import Cell, read_cell
 from .errors import SweepError
-from .program import LOCAL_CELLS, CellTask, run_cell
-from .progress import duration
-from .spec import Tree, cell_id
+from .process import LOCAL_CELLS, CellTask, run_cell
+from .progress import Estimate, duration
+from .spec import PlannedCell, Tree, cell_id
 from .statistics import setting_of
 
 PROBE_STEPS = 20
@@ -51,28 +52,43 @@ def predict(
     """Time and disk for the cells that are not finished, and for those that are run `again`.
 
     A setting of which cells are finished is predicted from those; else one of its cells is run for
-    PROBE_STEPS steps in a temporary folder. Raises SweepError if such a probe fails.
+    PROBE_STEPS steps in a temporary folder, `jobs` such probes at a time, as the sweep's cells will
+    run. Raises SweepError if such a probe fails.
     """
-    LOCAL_CELLS.open()
     known: dict[str, tuple[float, int]] = {}
     for cell in cells:
         if cell.finished:
             seconds = float(cell.attributes.get("wall_seconds", 0.0))
-            known[_kind(cell)] = (seconds, cell.path.stat().st_size)
-    measured, waiting = 0, [cell for cell in cells if not cell.finished or cell.id in again]
-    seconds, size = 0.0, 0
-    for cell in waiting:
-        if _kind(cell) not in known:
-            known[_kind(cell)] = _probe(cell, program)
-            measured += 1
-        seconds += known[_kind(cell)][0]
-        size += known[_kind(cell)][1]
+            known[kind_of(cell)] = (seconds, cell.path.stat().st_size)
+    waiting = [cell for cell in cells if not cell.finished or cell.id in again]
+    unknown = {kind_of(cell): cell for cell in reversed(waiting) if kind_of(cell) not in known}
+    known.update(zip(unknown, _probes(list(unknown.values()), program, jobs), strict=True))
+    estimate = Estimate(jobs)
+    for kind, (seconds, _) in known.items():
+        estimate.add(kind, seconds)
+    left = estimate.seconds([kind_of(cell) for cell in waiting]) or 0.0
+    size = sum(known[kind_of(cell)][1] for cell in waiting)
     done = len(cells) - len(waiting)
-    return Prediction(len(cells), done, len(waiting), seconds / jobs, size, jobs, measured)
+    return Prediction(len(cells), done, len(waiting), left, size, jobs, len(unknown))
 
 
-def _kind(cell: Cell) -> str:
-    return cell.describe() if cell.control is not None else setting_of(cell.parameters)
+def _probes(cells: Sequence[Cell], program: str, jobs: int) -> list[tuple[float, int]]:
+    """(seconds, bytes) of each cell; several at a time, since they share caches and clock."""
+    LOCAL_CELLS.open()
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            return list(pool.map(lambda cell: _probe(cell, program), cells))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            LOCAL_CELLS.stop()
+            raise
+
+
+def kind_of(cell: Cell | PlannedCell) -> str:
+    """Cells of one setting take about as long; a control is a setting of its own."""
+    if cell.control is not None:
+        return f"control {cell.control}"
+    return setting_of(cell.parameters)
 
 
 def _probe(cell: Cell, program: str) -> tuple[float, int]:

@@ -1,4 +1,4 @@
-"""The program halfulp-cell: finding it, canonical specifications, running a cell with it."""
+"""The program halfulp-cell: finding it, canonical specifications, its build."""
 
 import json
 import math
@@ -7,10 +7,8 @@ import re
 import shutil
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +16,6 @@ from .errors import SweepError
 
 PROGRAM = "halfulp-cell"
 VARIABLE = "HALFULP_CELL"
-DATA = "digits"  # `data_sha256` of halfulp-cell --version --json is that of these data
-_GUARD = Path(__file__).with_name("guard.py")
 
 
 def find_program() -> str:
@@ -98,29 +94,32 @@ def canonicalise(
 
 @dataclass(frozen=True)
 class Build:
-    """What decides the bits of a cell besides its specification; None where it is not known.
+    """What decides the bits of a cell besides its specification, as far as it is known."""
 
-    The program says the hash of the data called DATA; cells that train on others are not compared.
-    """
-
-    numerics: str | None  # a digest of the sources that decide bits
-    data_sha256: str | None  # of the data that the program would read
+    numerics: str | None = None  # a digest of the sources that decide bits
+    data: Mapping[str, str] = field(default_factory=dict)  # name of data -> SHA-256
 
     @classmethod
-    def of(cls, record: Mapping[str, Any], data_name: str = DATA) -> "Build":
-        """From the attributes of a cell's file, or from what the program says of itself."""
-        numerics, data = (
-            None if record.get(key) in (None, "", "unknown") else str(record[key])
-            for key in ("numerics", "data_sha256")
-        )
-        return cls(numerics, data if data_name == DATA else None)
+    def of(cls, record: Mapping[str, Any], data_name: str = "digits") -> "Build":
+        """From the attributes of a cell's file, or from what the program says of itself.
+
+        `data_sha256` is an object {name: hash or null}, or the hash of the data `data_name`.
+        """
+        data = record.get("data_sha256")
+        hashes = data if isinstance(data, Mapping) else {data_name: data}
+        known = {str(name): str(value) for name, value in hashes.items() if _is_known(value)}
+        numerics = record.get("numerics")
+        return cls(str(numerics) if _is_known(numerics) else None, known)
 
     def differs(self, other: "Build") -> bool:
         """Whether a cell of this build is not one of the `other`, as far as that one is known."""
-        return (other.numerics is not None and self.numerics != other.numerics) or (
-            None not in (self.data_sha256, other.data_sha256)
-            and self.data_sha256 != other.data_sha256
+        return (other.numerics is not None and self.numerics != other.numerics) or any(
+            other.data.get(name, value) != value for name, value in self.data.items()
         )
+
+
+def _is_known(value: Any) -> bool:
+    return value not in (None, "", "unknown")
 
 
 def build_of(program: str) -> Build:
@@ -148,107 +147,3 @@ def sentence(stderr: str, code: int) -> str:
     if code < 0:
         return f"{PROGRAM} was ended by signal {-code}"
     return f"{PROGRAM} ended with exit code {code} and said nothing"
-
-
-@dataclass(frozen=True)
-class CellTask:
-    """One cell to run. Plain values only, so that any executor can carry it to another process."""
-
-    program: str
-    canonical: str  # the specification, JSON text
-    out: str  # DIR/cells/<sha256>.h5
-    force: bool = False  # replace a finished file; it stays until the new one is complete
-
-    @property
-    def part(self) -> str:
-        """The file's name while it is written; halfulp-cell renames it when it is complete."""
-        return self.out + ".part"
-
-
-@dataclass(frozen=True)
-class CellRun:
-    """How a task ended. `exit_code` 0: the finished file is there; else `message` says why not."""
-
-    exit_code: int
-    message: str
-    seconds: float  # wall-clock time of the process; 0 if the file was there already
-    ran: bool  # False: another sweep had finished the cell meanwhile, or this one was interrupted
-
-
-class LocalCells:
-    """The cells that threads of this process run now, so that an interrupt can end them."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._running: set[subprocess.Popen[str]] = set()
-        self._stopped = False
-
-    def open(self) -> None:
-        """Lets cells start (again)."""
-        with self._lock:
-            self._stopped = False
-
-    def start(self, command: Sequence[str], **options: Any) -> "subprocess.Popen[str] | None":
-        """Starts a process, or returns None after `stop`."""
-        with self._lock:
-            if self._stopped:
-                return None
-            process = subprocess.Popen(command, **options)
-            self._running.add(process)
-            return process
-
-    def ended(self, process: "subprocess.Popen[str]") -> None:
-        with self._lock:
-            self._running.discard(process)
-
-    def stop(self) -> None:
-        """Kills what runs and lets nothing more start."""
-        with self._lock:
-            self._stopped = True
-            for process in self._running:
-                process.kill()
-
-
-LOCAL_CELLS = LocalCells()
-
-
-def run_cell(task: CellTask) -> CellRun:
-    """Runs one cell in a process of its own and waits for it: what executors are given.
-
-    It never raises for a cell that fails. The process is killed with the thread that called this
-    (guard.py), so a sweep that is killed leaves nobody behind writing files.
-    """
-    if Path(task.out).exists() and not task.force:
-        return CellRun(0, "", 0.0, ran=False)
-    cell = [task.program, "--spec", "-", "--out", task.part, "--json"]
-    if task.force:
-        cell.append("--force")
-    started = time.monotonic()
-    try:
-        process = LOCAL_CELLS.start(
-            [sys.executable, "-I", "-S", str(_GUARD), str(os.getpid()), *cell],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            process_group=0,  # Ctrl-C on the terminal is for the sweep, which then ends its cells
-        )
-    except OSError as error:
-        return CellRun(3, f"{task.program} cannot be started: {error}", 0.0, ran=True)
-    if process is None:
-        return CellRun(130, "interrupted", 0.0, ran=False)
-    try:
-        _, stderr = process.communicate(task.canonical)
-    finally:
-        LOCAL_CELLS.ended(process)
-    seconds = time.monotonic() - started
-    code = process.returncode
-    if code != 0:
-        if Path(task.out).exists() and not task.force:  # somebody else finished it meanwhile
-            return CellRun(0, "", 0.0, ran=False)
-        return CellRun(code, sentence(stderr, code), seconds, ran=True)
-    if not Path(task.out).exists():
-        return CellRun(3, f"{PROGRAM} ended without leaving {task.out}", seconds, ran=True)
-    return CellRun(0, "", seconds, ran=True)

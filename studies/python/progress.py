@@ -1,9 +1,10 @@
 """Progress of a sweep with an estimate of the time left, on stderr."""
 
+import heapq
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -14,7 +15,7 @@ LINE_EVERY = 5.0  # seconds between lines where there is no terminal
 class Estimate:
     """Predicts the time left from how long cells took, each setting by itself."""
 
-    jobs: int
+    slots: int  # cells at a time
     times: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     typical: list[float] = field(default_factory=list)
 
@@ -24,18 +25,56 @@ class Estimate:
         if typical:
             self.typical.append(seconds)
 
-    def seconds(self, waiting: Iterable[str]) -> float | None:
+    def seconds(
+        self, waiting: Iterable[str], running: Sequence[tuple[str, float | None]] = ()
+    ) -> float | None:
         """Wall-clock seconds for cells of these settings; None if too little was measured yet.
 
-        A setting that was never measured counts with the mean of the typical cells.
+        `running`: (setting, for how long already; None: unknown, so half of its time). Cells are
+        given to the slot that is free first, in their order, as a sweep does it; where more run
+        than there are slots, other sweeps have a part in it.
         """
-        total = 0.0
-        for setting in waiting:
-            own = self.times.get(setting) or self.typical
-            if not own:
+        ends, seen = [], defaultdict[str, float](float)
+        for setting, elapsed in running:
+            expected = self._expected(setting)
+            if expected is None:
                 return None
-            total += sum(own) / len(own)
-        return total / max(1, self.jobs)
+            elapsed = expected / 2 if elapsed is None else elapsed
+            seen[setting] = max(seen[setting], elapsed)
+            ends.append(self._remaining(setting, expected, elapsed))
+        ends += [0.0] * (max(1, self.slots) - len(ends))
+        heapq.heapify(ends)
+        known: dict[str, float | None] = {}
+        for setting in waiting:
+            if setting not in known:
+                known[setting] = self._expected(setting, seen.get(setting, 0.0))
+            expected = known[setting]
+            if expected is None:
+                return None
+            heapq.heappush(ends, heapq.heappop(ends) + expected)
+        return max(ends)
+
+    def _expected(self, setting: str, elapsed: float = 0.0) -> float | None:
+        """How long a cell takes: the mean of its setting.
+
+        One that was never measured counts with the mean of the typical cells, but with no less than
+        1.5 times what a running cell of it has taken.
+        """
+        if own := self.times.get(setting):
+            return sum(own) / len(own)
+        if not self.typical:
+            return None
+        return max(sum(self.typical) / len(self.typical), 1.5 * elapsed)
+
+    def _remaining(self, setting: str, expected: float, elapsed: float) -> float:
+        """Of a running cell: what the cells of its setting that took longer took on average.
+
+        The longer one of an unknown setting takes, the more is to come.
+        """
+        if own := self.times.get(setting):
+            longer = [seconds - elapsed for seconds in own if seconds > elapsed]
+            return sum(longer) / len(longer) if longer else 0.05 * expected
+        return max(expected - elapsed, elapsed / 2)
 
 
 def duration(seconds: float) -> str:
@@ -56,7 +95,12 @@ class State:
     finished: int = 0
     diverged: int = 0
     failed: int = 0
+    stopped: int = 0  # by a signal, not by the sweep
     left: float | None = None  # seconds
+
+    @property
+    def ended(self) -> int:
+        return self.finished + self.failed + self.stopped
 
     def text(self) -> str:
         parts = [f"{self.finished} of {self.total} cells"]
@@ -64,7 +108,9 @@ class State:
             parts.append(f"{self.diverged} diverged")
         if self.failed:
             parts.append(f"{self.failed} failed")
-        if self.left is not None and self.finished + self.failed < self.total:
+        if self.stopped:
+            parts.append(f"{self.stopped} stopped")
+        if self.left is not None and self.ended < self.total:
             parts.append(f"about {duration(self.left)} left")
         return ", ".join(parts)
 
@@ -102,7 +148,7 @@ class Lines(Quiet):
         self._text = ""
 
     def show(self, state: State) -> None:
-        done = state.finished + state.failed == state.total
+        done = state.ended == state.total
         now, text = time.monotonic(), state.text()
         if text != self._text and (done or now - self._last >= LINE_EVERY):
             self._last, self._text = now, text
@@ -130,7 +176,7 @@ class Bar:
             self._task,
             description=state.text(),
             total=state.total,
-            completed=state.finished + state.failed,
+            completed=state.ended,
         )
 
     def say(self, text: str) -> None:

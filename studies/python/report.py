@@ -4,6 +4,7 @@ import base64
 import html
 import io
 import platform
+import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -13,7 +14,8 @@ from typing import TYPE_CHECKING
 import matplotlib
 from matplotlib.figure import Figure
 
-from .cells import COMPLETED, DIVERGED, Cell
+from . import blocks
+from .cells import COMPLETED, DIVERGED
 from .figures import all_figures
 from .folder import write_atomically
 from .table import HEADINGS, texts
@@ -45,8 +47,9 @@ table.facts td:first-child { overflow-wrap: normal; position: static; color: #55
   table.facts td:first-child { border: 0; padding-top: .5rem; }
 }
 figure { margin: 1.2rem 0; }
-figure img { display: block; width: 100%; max-width: 46rem; height: auto; }
+figure img { display: block; width: 100%; max-width: 40rem; height: auto; }
 figcaption, .note { color: #444; font-size: .9rem; max-width: 46rem; }
+.prose { max-width: 46rem; } .prose p { white-space: pre-line; }
 .pass { color: #00603f; font-weight: 600; } .fail { color: #a3002b; font-weight: 700; }
 .open { color: #7a5200; font-weight: 600; }
 .loud { color: #a3002b; font-weight: 700; border-left: 4px solid; padding-left: .7rem; }
@@ -64,21 +67,24 @@ def write_report(sweep: "Sweep", path: Path | None = None) -> Path:
     """
     figures = []
     for name, (figure, caption) in all_figures(sweep).items():
-        svg = _render(figure, "svg", name)
+        svg = render(figure, "svg", name)
         write_atomically(sweep.folder.root / "report" / f"{name}.svg", svg)
-        write_atomically(sweep.folder.root / "report" / f"{name}.png", _render(figure, "png", name))
+        write_atomically(sweep.folder.root / "report" / f"{name}.png", render(figure, "png", name))
         figures.append(_figure(caption, svg))
     target = path or sweep.folder.root / "report.html"
     write_atomically(target, _page(sweep, figures))
     return target
 
 
-def _render(figure: Figure, kind: str, salt: str) -> bytes:
-    """The figure as a file's bytes; SVG without a date and with ids that depend on `salt` only."""
+def render(figure: Figure, kind: str, salt: str, dpi: int = 160) -> bytes:
+    """The figure as a file's bytes, the same every time.
+
+    SVG goes without a date and with ids that depend on `salt` only, PNG without matplotlib's name.
+    """
     out = io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": salt}):
-        metadata = {"Date": None} if kind == "svg" else None
-        figure.savefig(out, format=kind, dpi=160, metadata=metadata)
+        metadata = {"Date": None} if kind == "svg" else {"Software": None}
+        figure.savefig(out, format=kind, dpi=dpi, metadata=metadata)
     return out.getvalue()
 
 
@@ -87,11 +93,16 @@ def _page(sweep: "Sweep", figures: Sequence[str]) -> str:
     body = [
         f"<h1>{title}</h1>",
         f'<p class="question">{html.escape(sweep.spec.question)}</p>',
+        _prose(sweep, "method"),
         _results(sweep),
+        _block(blocks.data_baselines(sweep)),
         "<h2>Figures</h2>",
         *figures,
         _controls(sweep),
+        _prose(sweep, "claims"),
+        _prose(sweep, "limits"),
         _divergences(sweep),
+        *(_block(make(sweep)) for make in blocks.INSIDE),
         _settings(sweep),
         _provenance(sweep),
         _reproduce(sweep),
@@ -138,47 +149,30 @@ def _controls(sweep: "Sweep") -> str:
 
 
 def _divergences(sweep: "Sweep") -> str:
-    shares = [
-        [
-            row.setting,
-            *(f"{s.count}/{s.n} ({_percent(s.low)}–{_percent(s.high)}%)" for s in row.divergences),
-        ]
-        for row in sweep.summaries
-    ]
-    rates = [f"rate {rate:g}" for rate in sweep.plan.rates]
-    note = (
-        '<p class="note">Runs that diverged, of the finished seeds, at each learning rate, with '
-        "Wilson's 95% interval of the share. Seeds at one rate are independent draws; the rates of "
-        "a policy are not, so they are not pooled.</p>"
-    )
-    return f"<h2>Divergences</h2>{_table(('policy', *rates), shares)}{note}{_diverged_runs(sweep)}"
+    each = blocks.diverged_runs(sweep)
+    runs = "<p>No run of the grid diverged.</p>" if each is None else _table(*_of(each))
+    return _block(blocks.divergences(sweep)) + runs
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f}"
+def _block(block: "blocks.Block | None") -> str:
+    """A table with its heading and its note; nothing if there is nothing to show."""
+    if block is None:
+        return ""
+    note = f'<p class="note">{html.escape(block.note)}</p>'
+    return f"<h2>{html.escape(block.title)}</h2>{_table(*_of(block))}{note}"
 
 
-def _diverged_runs(sweep: "Sweep") -> str:
-    rows = [
-        [
-            c.policy,
-            f"{c.learning_rate:g}",
-            str(c.seed),
-            str(c.attributes.get("diverged_step", "")),
-            _last_finite(c),
-        ]
-        for c in sweep.grid
-        if c.outcome == DIVERGED
-    ]
-    if not rows:
-        return "<p>No run of the grid diverged.</p>"
-    headings = ("policy", "learning rate", "seed", "at step", "last training loss / nats")
-    return _table(headings, rows)
+def _of(block: "blocks.Block") -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    return block.headings, block.rows
 
 
-def _last_finite(cell: Cell) -> str:
-    losses = cell.metrics["train_loss"]
-    return f"{losses[-1]:.4g}" if losses.size else ""
+def _prose(sweep: "Sweep", key: str) -> str:
+    """One of the sweep's own texts under its name, paragraph by paragraph."""
+    text = sweep.spec.text(key)
+    if not text:
+        return ""
+    paragraphs = "".join(f"<p>{html.escape(part)}</p>" for part in re.split(r"\n\s*\n", text))
+    return f'<h2>{key.capitalize()}</h2><div class="prose">{paragraphs}</div>'
 
 
 def _settings(sweep: "Sweep") -> str:

@@ -1,27 +1,28 @@
 """A sweep as results: its cells, table, figures and report, read from its folder."""
 
-import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import controls as _controls
+from . import metrics as _metrics
 from . import table as _table
 from .cells import COMPLETED, DIVERGED, FAILED, Cell
 from .errors import SweepError
-from .folder import Folder
-from .predict import Prediction
+from .folder import Folder, Listing
+from .predict import Prediction, kind_of
 from .program import Build, build_of, find_program
+from .progress import Estimate
 from .spec import PlannedCell, SweepSpec, expand, read_sweep
-from .statistics import Plan, Run, Summary, run_of, setting_of, summarise
+from .statistics import Grid, Plan, Run, Summary, grid, run_of, setting_of, summarise
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-_UNKNOWN = Build(None, None)
+_UNKNOWN = Build()
 
 
 class Sweep:
@@ -38,6 +39,7 @@ class Sweep:
         self.folder = folder
         self.build = build  # of the present halfulp-cell, as far as it is known
         self.prediction: Prediction | None = None  # of a dry run
+        self.stopped: list[Cell] = []  # cells that somebody else's signal stopped in this run
         self.cells = [Cell.of(p, folder.cell(p.id), folder.failure(p.id)) for p in plan]
 
     @property
@@ -99,19 +101,56 @@ class Sweep:
         """One row per setting; see statistics.py."""
         return summarise(self.runs, self.settings, self.plan)
 
+    def cells_of(self, setting: str) -> list[Cell]:
+        """The finished cells of one setting."""
+        return [c for c in self.grid if c.finished and setting_of(c.parameters) == setting]
+
+    def grid_of(self, setting: str) -> Grid:
+        """The runs of one setting by (learning rate, seed)."""
+        return grid(self.runs, setting)
+
+    def loss_of(self, row: Summary) -> _metrics.Spread | None:
+        """Held-out loss of a row's setting at its best rate; see metrics.py."""
+        return _metrics.loss_at_best(row, self.grid_of(row.setting), self.plan)
+
+    def baselines_of(self, setting: str) -> dict[str, float]:
+        """Name -> loss in nats of the models of the data; empty for data without such models."""
+        return _metrics.baselines(self.cells_of(setting))
+
+    @cached_property
+    def details(self) -> list[_metrics.Details]:
+        """What stands beside each summary: spikes, shares by role, speed; see metrics.py."""
+        return [
+            _metrics.details(self.loss_of(row), row.setting, self.cells_of(row.setting))
+            for row in self.summaries
+        ]
+
     def check_controls(self) -> list[_controls.Check]:
         """The outcome of every control; see controls.py."""
         return _controls.check_controls(self)
 
     def table(self) -> _table.Table:
-        """The main table: `print` it, or take `.rows`, `.to_csv()`, `.to_latex()`, `.to_json()`."""
+        """The main table: `print` it, or take `.rows`, `.to_csv()`, `.to_latex()`, `.to_json()`.
+
+        CSV, JSON and `.full_rows` also have the columns of `.details`, made when asked for.
+        """
         return _table.Table(
             title=self.spec.name,
             rows=[_table.row_of(summary, self.plan) for summary in self.summaries],
             warnings=self.warnings(),
-            notes=_table.notes(self.summaries, self.plan),
+            notes=[*self._beaten(), *_table.notes(self.summaries, self.plan)],
             checks=self.check_controls(),
+            details=lambda: [_table.columns_of(each) for each in self.details],
         )
+
+    def _beaten(self) -> list[str]:
+        """A sentence for each model of the data, of every row that is a baseline."""
+        return [
+            _table.beaten_note(name, loss, row, self.loss_of(row))
+            for row in self.summaries
+            if row.setting == row.baseline
+            for name, loss in self.baselines_of(row.setting).items()
+        ]
 
     def plot(self, path: str | Path | None = None) -> "Figure":
         """Loss curves and learning-rate sensitivity side by side; `path`: also written there."""
@@ -127,6 +166,12 @@ class Sweep:
         from . import report
 
         return report.write_report(self, None if path is None else Path(path))
+
+    def page(self, path: str | Path, command: str | None = None) -> Path:
+        """Writes a Markdown page of the sweep and its figure beside it; see page.py."""
+        from . import page
+
+        return page.write_page(self, path, *([] if command is None else [command]))
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{n} {word}" for word, n in self.counts().items() if n)
@@ -170,22 +215,27 @@ def _about_builds(cells: Sequence[Cell], present: Build) -> list[str]:
     Where the present build is not known, the cells are compared with each other.
     """
     builds = [cell.build for cell in cells if cell.finished]
+    numerics = Counter(build.numerics or "unknown" for build in builds)
+    data: dict[str, Counter[str]] = defaultdict(Counter)
+    for name, digest in (item for build in builds for item in build.data.items()):
+        data[name][digest] += 1
+    kinds = [
+        ("numerics", numerics, present.numerics, "made by another build", "builds"),
+        *(
+            ("data_sha256", found, present.data.get(name), "made from other data",
+             f"versions of the data {name}")
+            for name, found in data.items()
+        ),
+    ]  # fmt: skip
     said = []
-    for name, kind, plural in (
-        ("numerics", "made by another build", "builds"),
-        ("data_sha256", "made from other data", "versions of the data"),
-    ):
-        own = getattr(present, name)
-        found = Counter(getattr(build, name) or "unknown" for build in builds)
-        if name == "data_sha256":  # that of other data than those that the program names
-            del found["unknown"]
+    for attribute, found, own, kind, plural in kinds:
         if own is None and len(found) > 1:
             counts = ", ".join(f"{_short(value)}: {n}" for value, n in found.most_common())
-            said.append(f"the cells come from {len(found)} {plural} ({name} {counts})")
+            said.append(f"the cells come from {len(found)} {plural} ({attribute} {counts})")
         elif own is not None and set(found) - {own}:
             values = ", ".join(_short(value) for value in sorted(set(found) - {own}))
             count = found.total() - found[own]
-            said.append(f"{count} of {len(cells)} cells were {kind} ({name} {values})")
+            said.append(f"{count} of {len(cells)} cells were {kind} ({attribute} {values})")
     if not said:
         return []
     known = present != _UNKNOWN
@@ -200,23 +250,33 @@ def _short(digest: str) -> str:
 
 
 def status_of(sweep: Sweep) -> dict[str, Any]:
-    """Counts, whether a sweep is at work in the folder, and about how many seconds it needs."""
-    counts = sweep.counts()
-    total = sum(counts.values())
-    remaining = total - counts[COMPLETED] - counts[DIVERGED]
-    status: dict[str, Any] = {"sweep": sweep.spec.name, "cells": total, **counts}
-    holder = sweep.folder.holder()
-    status["other_build"] = len(sweep.of_another_build)
-    status["warnings"] = sweep.build_warnings()
-    status["running"] = holder is not None
-    status["seconds_left"] = None
-    if holder and "started" in holder:
-        since = float(holder["started"])
-        elapsed = time.time() - since
-        new = sum(cell.finished and cell.path.stat().st_mtime >= since for cell in sweep.cells)
-        if new:
-            status["seconds_left"] = round(elapsed / new * remaining, 1)
-    status["problems"] = [c.problem for c in sweep.cells if c.problem] + [
-        f"{c.describe()}: {c.failure}" for c in sweep.failed
-    ]
-    return status
+    """Counts, which sweeps are at work in the folder, and about how many seconds they need."""
+    counts, sweeps, seen = sweep.counts(), sweep.folder.sweeps(), sweep.folder.look()
+    mine = {cell.id for cell in sweep.cells}
+    return {
+        "sweep": sweep.spec.name,
+        "cells": len(sweep.cells),
+        **counts,
+        "begun": len(seen.begun & mine),
+        "other_build": len(sweep.of_another_build),
+        "warnings": sweep.build_warnings(),
+        "running": sweeps is not None,
+        "sweeps": sweeps or [],
+        "seconds_left": None if sweeps is None else _seconds_left(sweep, seen),
+        "problems": [c.problem for c in sweep.cells if c.problem]
+        + [f"{c.describe()}: {c.failure}" for c in sweep.failed],
+    }
+
+
+def _seconds_left(sweep: Sweep, seen: Listing) -> float | None:
+    """About how long the cells that are not finished take, as many at a time as are written now."""
+    left = [cell for cell in sweep.cells if not cell.finished]
+    running = [(kind_of(cell), None) for cell in left if cell.id in seen.written]
+    estimate = Estimate(len(running))
+    for cell in sweep.cells:
+        if cell.finished:
+            seconds = float(cell.attributes.get("wall_seconds", 0.0))
+            estimate.add(kind_of(cell), seconds, typical=cell.control is None)
+    waiting = [kind_of(cell) for cell in left if cell.id not in seen.written]
+    seconds_left = estimate.seconds(waiting, running) if running else None
+    return None if seconds_left is None else round(seconds_left, 1)

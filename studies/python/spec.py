@@ -17,12 +17,15 @@ from .program import canonicalise
 Tree = dict[str, Any]
 
 MOST_CELLS = 1_000_000
+BASELINES = ("unigram", "bigram")  # models of a text that its cells carry the loss of
 
+PROSE = ("question", "method", "claims", "limits")  # texts of report and page: they decide nothing
 TOP_KEYS = (
     "name",
-    "question",
+    *PROSE,
     "baseline",
     "baseline_accuracy",
+    "baseline_beats",
     "expect_broken",
     "cell",
     "axes",
@@ -56,7 +59,12 @@ class SweepSpec:
     controls: list[Control]
     expect_broken: list[str]
     baseline_accuracy: float | None
+    baseline_beats: str | None  # a model of the data: one of BASELINES
     tree: Tree = field(repr=False)
+
+    def text(self, key: str) -> str:
+        """One of PROSE, without white space around it; empty if the sweep has none."""
+        return str(self.tree.get(key, "")).strip()
 
 
 @dataclass(frozen=True)
@@ -126,6 +134,12 @@ def check(tree: Tree) -> SweepSpec:
     accuracy = tree.get("baseline_accuracy")
     if accuracy is not None and not (_is_number(accuracy) and 0 <= accuracy <= 1):
         raise SweepError(f"baseline_accuracy is {accuracy!r}; it lies between 0 and 1")
+    beaten = tree.get("baseline_beats")
+    if beaten is not None and beaten not in BASELINES:
+        raise SweepError(f"baseline_beats is {beaten!r}; it is one of {', '.join(BASELINES)}")
+    for key in PROSE:
+        if key in tree:
+            _text(tree, key)
     return SweepSpec(
         name=name,
         question=question,
@@ -136,6 +150,7 @@ def check(tree: Tree) -> SweepSpec:
         controls=_controls(tree.get("control", []), policies),
         expect_broken=broken,
         baseline_accuracy=accuracy,
+        baseline_beats=beaten,
         tree=tree,
     )
 
@@ -204,6 +219,11 @@ def nest(path: str, value: Any) -> Tree:
     return value
 
 
+def decisive(tree: Mapping[str, Any]) -> Tree:
+    """A sweep's tree without PROSE: what decides its cells and its numbers."""
+    return {key: value for key, value in tree.items() if key not in PROSE}
+
+
 def _specification(spec: SweepSpec, parameters: Mapping[str, Any]) -> Tree:
     """The cell at one point of the grid: [cell], then the policy, then the other axes."""
     policy = parameters["precision"]
@@ -245,7 +265,7 @@ def _axes(tables: Tree, policies: Tree) -> dict[str, list[Any]]:
         if not isinstance(name, str) or name not in policies:
             raise SweepError(
                 f"axes.precision names '{name}', but there is no [precision.{name}]"
-                + _suggestion(str(name), policies)
+                + suggestion(str(name), policies)
             )
     return axes
 
@@ -264,7 +284,7 @@ def _controls(tables: Any, policies: Tree) -> list[Control]:
         if policy is not None:
             if not isinstance(policy, str) or policy not in policies:
                 raise SweepError(
-                    f"{where} has the policy '{policy}'" + _suggestion(str(policy), policies)
+                    f"{where} has the policy '{policy}'" + suggestion(str(policy), policies)
                 )
             cell = merge({"precision": policies[policy]}, cell)
         expect, to = table.get("expect"), table.get("to")
@@ -281,10 +301,11 @@ def _controls(tables: Any, policies: Tree) -> list[Control]:
 def _known(table: Tree, keys: Sequence[str], where: str) -> None:
     for key in table:
         if key not in keys:
-            raise SweepError(f"{where} has no key '{key}'" + _suggestion(key, keys))
+            raise SweepError(f"{where} has no key '{key}'" + suggestion(key, keys))
 
 
-def _suggestion(word: str, known: Iterable[str]) -> str:
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """The end of a sentence about an unknown word: the nearest known one, or all of them."""
     known = list(known)
     near = difflib.get_close_matches(word, known, n=1)
     return f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(known)}"

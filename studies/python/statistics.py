@@ -160,8 +160,10 @@ def mean_gap(policy: Grid, base: Grid, plan: Plan) -> Interval | None:
 def sensitivity(cells: Grid, plan: Plan) -> Interval | None:
     """Learning-rate sensitivity (arXiv 2309.14322), over seeds.
 
-    Of a seed: the mean over rates of min(l, l0), minus the least of them.
+    Of a seed: the mean over rates of min(l, l0), minus the least of them. None for a single rate.
     """
+    if len(plan.rates) < 2:
+        return None
     values = []
     for seed in plan.complete(cells):
         losses = [cells[rate, seed].counted for rate in plan.rates]

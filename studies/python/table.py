@@ -6,11 +6,13 @@ import json
 import math
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 from .controls import Check
+from .metrics import SHARES, Details, Spread
 from .statistics import Accuracy, Interval, Plan, Summary
 
 Row = dict[str, Any]
@@ -44,6 +46,13 @@ class Table:
     warnings: list[str] = field(default_factory=list)  # what must be known before any number
     notes: list[str] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
+    details: Callable[[], list[Row]] = field(default=list, repr=False)  # further columns of rows
+
+    @cached_property
+    def full_rows(self) -> list[Row]:
+        """`rows` with the columns that CSV and JSON have and the printed table has not."""
+        more = self.details() or [{} for _ in self.rows]
+        return [row | other for row, other in zip(self.rows, more, strict=True)]
 
     def __str__(self) -> str:
         from rich.console import Console
@@ -112,7 +121,7 @@ class Table:
 
         Divergences at each rate: diverged_at_RATE, and _n, _low and _high.
         """
-        rows = [_flat(row) for row in self.rows]
+        rows = [_flat(row) for row in self.full_rows]
         columns = list(dict.fromkeys(key for row in rows for key in row))
         out = io.StringIO()
         writer = csv.DictWriter(out, columns, lineterminator="\n")
@@ -124,7 +133,7 @@ class Table:
         """One object: title, rows (as `rows`), warnings, notes, controls."""
         document = {
             "title": self.title,
-            "rows": self.rows,
+            "rows": self.full_rows,
             "warnings": self.warnings,
             "notes": self.notes,
             "controls": [
@@ -170,6 +179,31 @@ def row_of(summary: Summary, plan: Plan) -> Row:
         "diverged": summary.diverged,
         "divergences": [asdict(share) for share in summary.divergences],
     }
+    return _known(row)
+
+
+def columns_of(details: Details) -> Row:
+    """The columns of one row that are not in the printed table; None where nothing is known."""
+    speed, frozen = details.throughput, details.frozen
+    row: Row = {
+        **_spread("loss", details.loss),
+        **{f"baseline_{name}": loss for name, loss in details.baselines.items()},
+        **_spread("loss_spikes", details.loss_spikes),
+        **_spread("gradient_spikes", details.gradient_spikes),
+        "steps_per_second": speed.steps_per_second if speed else None,
+    }
+    if speed:
+        row[f"{speed.item}_per_second"] = speed.items_per_second
+    for role, counts in details.roles.items():
+        row |= {f"{role}_{name}": counts.share(name) for name in SHARES}
+    for name in ("frozen", "stagnation_law", "adam_law"):
+        row[name] = getattr(frozen, name) if frozen else None
+    row["gradients"] = [_known(asdict(agreement)) for agreement in details.gradients]
+    return _known(row)
+
+
+def _known(row: Row) -> Row:
+    """JSON has no NaN and no infinity: None."""
     return {
         key: None if isinstance(value, float) and not math.isfinite(value) else value
         for key, value in row.items()
@@ -178,8 +212,12 @@ def row_of(summary: Summary, plan: Plan) -> Row:
 
 def _flat(row: Row) -> Row:
     """A row without lists, for CSV."""
-    flat = {key: value for key, value in row.items() if key != "divergences"}
+    lists = ("divergences", "gradients")
+    flat = {key: value for key, value in row.items() if key not in lists}
     flat["accuracy_rates"] = " ".join(f"{rate:g}" for rate in row["accuracy_rates"])
+    for agreement in row.get("gradients", ()):
+        for name in ("cosine", "relative_error"):
+            flat[f"gradient_{name}_{agreement['parameter']}"] = agreement[name]
     for share in row["divergences"]:
         name = f"diverged_at_{share['rate']:g}"
         flat[name] = share["count"]
@@ -234,12 +272,35 @@ def notes(summaries: Sequence[Summary], plan: Plan) -> list[str]:
         f"diverged run counts as l0. a ± b: mean over {over}.",
         "Gaps are paired by seed: the policy's loss minus the baseline's, at the baseline's best "
         "rate, and averaged over all rates. Accuracy is at the policy's own best rate.",
-        f"Selection: {chosen} but on the images that it is then judged by: one fixed held-out "
+        f"Selection: {chosen} but on the examples that it is then judged by: one fixed held-out "
         "split. The baseline's rate favours the baseline; the gap over all rates chooses nothing; "
         "the sensitivity subtracts each seed's own least loss." + (beyond if edge else ""),
         f"There {many} here, and none is corrected for their number. Diverged: runs at all rates "
         "together; per rate, with intervals, in the report, CSV and JSON.",
     ]
+
+
+def beaten_note(model: str, least: float, row: Summary, loss: Spread | None) -> str:
+    """Whether a baseline policy beats a model of the data, with the numbers."""
+    said = f"Baseline of the data: a {model} model has {least:.3f} nats on what is held out"
+    if loss is None:
+        return f"{said}; {row.setting} is not complete for any seed."
+    verdict = "beats it" if loss.mean < least else "does NOT beat it"
+    seeds = "1 seed" if loss.n == 1 else f"{loss.n} seeds"
+    return (
+        f"{said}; {row.setting} {verdict}, with {loss.mean:.3f} ({loss.low:.3f}–{loss.high:.3f} "
+        f"over {seeds}) at its best rate {row.best_rate:g}."
+    )
+
+
+def _spread(name: str, spread: Spread | None) -> Row:
+    spread = spread or Spread(math.nan, math.nan, math.nan, 0)
+    return {
+        name: spread.mean,
+        f"{name}_low": spread.low,
+        f"{name}_high": spread.high,
+        f"{name}_n": spread.n,
+    }
 
 
 def _interval(name: str, interval: Interval | None) -> Row:

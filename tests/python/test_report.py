@@ -20,7 +20,7 @@ from halfulp import studies
 from halfulp.studies import statistics as st
 from halfulp.studies import table
 from halfulp.studies.controls import compare_cells
-from halfulp.studies.figures import _spread
+from halfulp.studies.figures import _spread, all_figures
 from halfulp.studies.spec import merge
 from halfulp.studies.table import texts
 
@@ -181,6 +181,7 @@ def test_seeds_that_are_not_complete_do_not_count() -> None:
     # The rates are those of the axes, not those that happen to be finished.
     axes = st.Plan([1, 2, 3], [0, 1])
     assert st.sensitivity(st.grid(RUNS, "p"), axes) is None
+    assert st.sensitivity(st.grid(RUNS, "base"), st.Plan([1], [0, 1])) is None  # of one rate
     row = st.summarise(RUNS, [("base", "base"), ("p", "base")], axes)[1]
     assert (row.runs, row.planned) == (4, 6)
     assert {row.best_rate, row.accuracy, row.gap, row.mean_gap, row.sensitivity} == {None}
@@ -264,7 +265,10 @@ def test_table_as_csv_and_json(sweep: studies.Sweep) -> None:
     assert float(rows[2]["diverged_at_0.03_low"]) == st.wilson_interval(2, 3)[0]
     assert len(rows[2]["accuracy_rates"].split()) == int(rows[2]["accuracy_n"]) == 3
     document = json.loads(made.to_json())
-    assert document["rows"] == made.rows
+    assert document["rows"] == made.full_rows
+    assert all(
+        row.items() <= full.items() for row, full in zip(made.rows, made.full_rows, strict=True)
+    )
     assert [c["passed"] for c in document["controls"]] == [True] * 4
 
 
@@ -332,6 +336,9 @@ def test_further_axes_make_rows_of_their_own(sweep: studies.Sweep) -> None:
 
 
 # ---------------------------------------------------------------- report and figures
+FIGURES = ("gaps", "curves", "sensitivity", "exponents")
+
+
 class _Page(html.parser.HTMLParser):
     """Collects what a page would load, and checks that its tags are closed."""
 
@@ -360,7 +367,7 @@ def test_report_stands_alone(sweep: studies.Sweep) -> None:
     page = _Page()
     page.feed(text)
     assert page.open == []
-    assert len(page.loads) == 3
+    assert len(page.loads) == len(FIGURES)
     assert all(load.startswith("data:image/svg+xml;base64,") for load in page.loads)
     assert not {"script", "link", "iframe", "object"} & set(page.tags)
     assert not re.search(r"https?:|@import|url\(", text)
@@ -370,7 +377,7 @@ def test_report_stands_alone(sweep: studies.Sweep) -> None:
     assert "<h1>small &amp; &lt;odd&gt;</h1>" in text
     assert "Is 1 &lt; 2?" in text
     assert "2/3 (21–94%)" in text  # divergences at one rate, over its seeds
-    for figure in ("gaps", "curves", "sensitivity"):
+    for figure in FIGURES:
         assert (path.parent / "report" / f"{figure}.svg").read_text().startswith("<?xml")
         png = (path.parent / "report" / f"{figure}.png").read_bytes()
         assert png.startswith(b"\x89PNG")
@@ -405,6 +412,25 @@ def test_plot(sweep: studies.Sweep, tmp_path: Path) -> None:
     placed = sorted(rates.texts, key=lambda t: t.xy[1])
     heights = [values[t.get_text().rpartition("  ")[0]] for t in placed]
     assert heights == sorted(heights)
+
+
+def test_a_panel_for_every_setting(sweep: studies.Sweep) -> None:
+    drawn = {name: figure for name, (figure, _) in all_figures(sweep).items()}
+    assert tuple(drawn) == FIGURES
+    for name in ("curves", "sensitivity"):
+        panels = [axes for axes in drawn[name].axes if axes.axison]
+        assert [axes.get_title("left") for axes in panels] == SWEEP["axes"]["precision"]
+        # Each line, and behind it the baseline's in grey; it has no panel behind its own.
+        behind = [sum(line.get_color() == "0.62" for line in axes.lines) for axes in panels]
+        assert behind == [0, 1, 1, 1]
+    assert "×" in all_figures(sweep)["curves"][1]
+    marks = [line.get_marker() for line in drawn["sensitivity"].axes[2].lines]
+    assert marks.count("x") == 1  # the rate at which "truncated" diverged
+    # Roles: the operands, and master weights, which one policy narrows. Accumulation none does.
+    panels = drawn["exponents"].axes
+    assert len(panels) == 4 * 4
+    titles = [axes.get_title() for axes in panels[:4]]
+    assert titles == ["weights", "activations", "gradients", "master"]
 
 
 def test_names_beside_lines_do_not_overlap() -> None:

@@ -1,84 +1,31 @@
-"""Sweeps: expansion, resuming, failures, locks, the death of a sweep; cells by fake_cell.py."""
+"""Sweeps: expansion, resuming, failures, other builds, the command line; cells by fake_cell.py."""
 
-import copy
-import fcntl
 import json
 import math
 import os
 import re
-import shutil
-import signal
 import subprocess
 import sys
-import threading
-import time
 import tomllib
-from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import fake_cell
 import pytest
+from fake_sweeps import E8M3, HERE, SWEEP, behaving, changed, command, started
 
 from halfulp import cli, studies
-from halfulp.studies.folder import Folder
+from halfulp.studies.predict import kind_of
 from halfulp.studies.program import Build, find_program
 from halfulp.studies.progress import Estimate, duration
 from halfulp.studies.spec import check, expand, flatten, merge, nest, read_sweep
+from halfulp.studies.sweep import _order
 from halfulp.studies.toml_text import to_toml
 
-HERE = Path(__file__).parent
+pytestmark = pytest.mark.usefixtures("log")
+
 QUICKSTART = HERE.parents[1] / "studies" / "quickstart.toml"
-E8M3 = {"format": "fp_e8p4b127_s_ieee_ieee"}
-
-SWEEP: dict[str, Any] = {
-    "name": "small",
-    "question": "Does it work?",
-    "baseline": "fp32",
-    "cell": {"training": {"steps": 40, "evaluate_every": 20}},
-    "axes": {
-        "precision": ["fp32", "e8m3"],
-        "optimizer": {"learning_rate": [1e-3]},
-        "training": {"seed": [0, 1]},
-    },
-    "precision": {"fp32": {}, "e8m3": {"weights": E8M3}},
-}
-
-
-@pytest.fixture(autouse=True)
-def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Puts the fake in the place of halfulp-cell; returns its log."""
-    program = tmp_path / "halfulp-cell"
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} {HERE / "fake_cell.py"} "$@"\n')
-    program.chmod(0o755)
-    monkeypatch.setenv("HALFULP_CELL", str(program))
-    monkeypatch.setenv("FAKE_CELL_LOG", str(tmp_path / "log"))
-    return tmp_path / "log"
-
-
-def started(log: Path, event: str = "start") -> Counter[str]:
-    """How often each cell was started (or ended)."""
-    lines = log.read_text().splitlines() if log.exists() else []
-    return Counter(line.split()[1] for line in lines if line.startswith(event))
-
-
-def changed(**keys: Any) -> dict[str, Any]:
-    """SWEEP with some keys replaced."""
-    return {**copy.deepcopy(SWEEP), **keys}
-
-
-def behaving(*values: float) -> dict[str, Any]:
-    """SWEEP with the fake's behaviours as a further axis."""
-    sweep = copy.deepcopy(SWEEP)
-    sweep["axes"]["optimizer"]["beta1"] = list(values)
-    return sweep
-
-
-def command(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Runs the command line and returns its exit code and output."""
-    line = [sys.executable, "-m", "halfulp.cli", *map(str, arguments)]
-    return subprocess.run(line, capture_output=True, text=True, check=False, **options)
 
 
 # ---------------------------------------------------------------- the specification
@@ -311,13 +258,35 @@ def test_cells_from_other_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert fresh.warnings() == []
 
 
+def test_every_kind_of_data_is_compared_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = changed(cell={"data": {"name": "kjv"}})
+    studies.run_sweep(text, tmp_path / "out", progress=False)
+    monkeypatch.setenv("FAKE_CELL_DATA", "4" * 64)  # the digits are not what these cells read
+    assert studies.open_sweep(tmp_path / "out").warnings() == []
+    monkeypatch.setenv("FAKE_CELL_TEXT", "5" * 64)
+    (warning,) = studies.open_sweep(tmp_path / "out").warnings()
+    assert warning.startswith("WARNING: 4 of 4 cells were made from other data (data_sha256 2222")
+
+
+def test_builds() -> None:
+    told = {"numerics": "n", "data_sha256": {"digits": "d", "kjv": None}}
+    program, older = Build.of(told), Build.of({"numerics": "n", "data_sha256": "d"})
+    assert program == older == Build("n", {"digits": "d"})
+    assert not Build.of({"numerics": "n", "data_sha256": "e"}, "kjv").differs(program)
+    assert Build.of({"numerics": "n", "data_sha256": "e"}, "digits").differs(program)
+    assert Build.of({"data_sha256": "d"}).differs(program)
+    assert not Build.of({"numerics": "m"}).differs(Build.of({"numerics": "unknown"}))
+
+
 def test_programs_that_do_not_say_their_build(
     tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
     monkeypatch.setenv("FAKE_CELL_BUILD", "none")
     sweep = studies.run_sweep(CONTROLLED, out, progress=False)
-    assert (sweep.build, sweep.warnings()) == (Build(None, None), [])
+    assert (sweep.build, sweep.warnings()) == (Build(), [])
     assert studies.run_sweep(CONTROLLED, out, fresh=True, progress=False).warnings() == []
     assert set(started(log).values()) == {1}
     # A new program takes old cells for those of another build, an old one sees that they differ.
@@ -350,155 +319,6 @@ def test_a_fresh_cell_that_fails_keeps_its_old_file(
     assert len(again.of_another_build) == 4
 
 
-# ---------------------------------------------------------------- parts that are still written
-def test_a_part_that_is_written_is_left_alone(tmp_path: Path) -> None:
-    folder = Folder(tmp_path)
-    folder.create()
-    stale, written, renamed = (folder.part(name) for name in ("s", "w", "r"))
-    for part in (stale, written, renamed):
-        part.write_bytes(b"half")
-    handle = os.open(written, os.O_RDWR)
-    fcntl.flock(handle, fcntl.LOCK_EX)
-    renamed.rename(folder.cell("r"))
-    assert folder.remove_parts() == {"w"}
-    assert (stale.exists(), written.exists(), folder.cell("r").exists()) == (False, True, True)
-    assert [folder.is_written(name) for name in "swr"] == [False, True, False]
-    os.close(handle)
-    assert folder.remove_parts(["w", "r"]) == set()
-    assert not written.exists()
-
-
-def test_cells_that_an_executor_still_writes_are_waited_for(
-    tmp_path: Path, log: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """A sweep whose executor's cells outlive it: what they finish is taken, what they drop is run."""
-    out = tmp_path / "out"
-    plan = expand(check(SWEEP), find_program())
-    folder = Folder(out)
-    folder.create()
-    finishes, drops = plan[0], plan[1]
-    handles = []
-    for planned in (finishes, drops):
-        folder.part(planned.id).write_bytes(b"half")
-        handles.append(os.open(folder.part(planned.id), os.O_RDWR))
-        fcntl.flock(handles[-1], fcntl.LOCK_EX)
-    made = studies.run_sweep(SWEEP, tmp_path / "other", progress=False)
-
-    def finish() -> None:
-        wait_for(lambda: all(folder.cell(p.id).exists() for p in plan[2:]))
-        shutil.copy(made.cells[0].path, folder.part(finishes.id))
-        folder.part(finishes.id).rename(folder.cell(finishes.id))
-        for handle in handles:
-            os.close(handle)
-
-    remote = threading.Thread(target=finish)
-    remote.start()
-    sweep = studies.run_sweep(SWEEP, out, progress=False)
-    remote.join()
-    assert sweep.counts()["completed"] == 4
-    assert started(log)[finishes.id] == 1  # in the other folder
-    assert started(log)[drops.id] == 2
-    said = capfd.readouterr().err
-    assert said.count("is being written by a cell that an earlier sweep has left; waiting") == 2
-    assert not list(out.rglob("*.part"))
-
-
-# ---------------------------------------------------------------- the death of a sweep
-def start(spec: Path, out: Path) -> "subprocess.Popen[str]":
-    """A sweep in the background."""
-    line = [sys.executable, "-m", "halfulp.cli", "sweep", str(spec), "--out", str(out), "--jobs=2"]
-    with out.with_suffix(".stderr").open("w") as said:
-        # A shell's background jobs ignore SIGINT, and children inherit that: the tests need it.
-        inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
-        try:
-            return subprocess.Popen(line, stderr=said, text=True)
-        finally:
-            signal.signal(signal.SIGINT, inherited)
-
-
-def wait_for(condition: Any, seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
-
-
-def alive(log: Path) -> list[int]:
-    """The cells' processes that still run (an ended one that nobody waited for does not count)."""
-    running = []
-    for line in log.read_text().splitlines():
-        status = Path(f"/proc/{line.split()[2]}/stat")
-        try:
-            if status.read_text().rpartition(")")[2].split()[0] != "Z":
-                running.append(int(line.split()[2]))
-        except OSError:
-            pass
-    return running
-
-
-def test_killed_and_started_again(tmp_path: Path, log: Path) -> None:
-    spec, out = tmp_path / "sweep.toml", tmp_path / "out"
-    spec.write_text(to_toml(behaving(0.9, fake_cell.SLOW)))
-    sweep = start(spec, out)
-    wait_for(lambda: len(started(log, "end")) >= 3)
-    sweep.send_signal(signal.SIGKILL)
-    sweep.wait()
-    wait_for(lambda: not alive(log), 2)  # nobody is left behind
-    finished = started(log, "end")
-    assert len(finished) < 8
-    again = command("sweep", spec, "--out", out)
-    assert again.returncode == 0, again.stderr
-    assert "8 completed" in again.stdout
-    assert set(started(log, "end").values()) == {1}  # no finished cell was run twice
-    assert all(started(log)[name] == 1 for name in finished)
-    assert not list(out.rglob("*.part"))
-
-
-def test_no_orphan_survives_and_two_sweeps_exclude_each_other(tmp_path: Path, log: Path) -> None:
-    spec, out = tmp_path / "sweep.toml", tmp_path / "out"
-    spec.write_text(to_toml(behaving(fake_cell.HANG)))
-    sweep = start(spec, out)
-    wait_for(lambda: len(started(log)) == 2)
-    assert len(alive(log)) == 2
-    second = command("sweep", spec, "--out", out)
-    assert second.returncode == 3
-    assert f"is being worked on by another sweep (process {sweep.pid}" in second.stderr
-    assert "running" in command("status", out).stdout
-    assert command("sweep", spec, "--out", out, "--shard", "1/2").returncode == 3
-    sweep.send_signal(signal.SIGKILL)
-    sweep.wait()
-    wait_for(lambda: not alive(log), 2)
-    assert Folder(out).holder() is None
-
-
-def test_interrupted(tmp_path: Path, log: Path) -> None:
-    spec, out = tmp_path / "sweep.toml", tmp_path / "out"
-    spec.write_text(to_toml(behaving(0.9, fake_cell.HANG)))
-    sweep = start(spec, out)
-    wait_for(lambda: len(started(log, "end")) >= 1 and len(alive(log)) == 2)
-    sweep.send_signal(signal.SIGINT)
-    sweep.wait(timeout=20)
-    said = out.with_suffix(".stderr").read_text()
-    assert sweep.returncode == 130
-    assert "the same command goes on from there" in said
-    assert "Traceback" not in said
-    assert not alive(log)
-    assert not list(out.rglob("*.part"))
-
-
-def test_shards_of_one_division_run_together(tmp_path: Path) -> None:
-    folder = Folder(tmp_path)
-    with folder.locked((1, 2)):
-        with Folder(tmp_path).locked((2, 2)):
-            pass
-        for other in ((1, 2), (1, 3), None):
-            with pytest.raises(studies.SweepBusyError), Folder(tmp_path).locked(other):
-                pass
-        assert folder.holder() is not None
-    with folder.locked():
-        pass
-
-
 # ---------------------------------------------------------------- the command line
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
@@ -509,6 +329,8 @@ def test_shards_of_one_division_run_together(tmp_path: Path) -> None:
         (["sweep", "good.toml", "--out", "bad.toml/x"], 3, "bad.toml/x cannot be written"),
         (["sweep", "good.toml", "--out", "x", "--jobs", "0"], 2, "jobs is 0"),
         (["sweep", "good.toml", "--out", "x", "--shard", "3/2"], 2, "1 <= I <= N"),
+        (["sweep", "good.toml", "--out", "x", "--cell-limit", "0"], 2, "seconds above 0"),
+        (["sweep", "good.toml", "--out", "x", "--executor", "slurm"], 2, "it is local, dask, "),
         (["table", "x"], 3, "holds no sweep"),
         (["status", "x"], 3, "holds no sweep"),
         (["report", "x"], 3, "holds no sweep"),
@@ -646,14 +468,57 @@ def test_negative_numbers_are_no_options() -> None:
 
 # ---------------------------------------------------------------- small parts
 def test_estimate() -> None:
-    estimate = Estimate(jobs=2)
+    estimate = Estimate(slots=2)
     assert estimate.seconds(["a"]) is None
+    assert estimate.seconds([]) == 0
     estimate.add("a", 1.0)
     estimate.add("a", 3.0)
     estimate.add("b", 8.0)
     estimate.add("control", 100.0, typical=False)
-    assert estimate.seconds(["a", "b", "c"]) == (2.0 + 8.0 + 4.0) / 2
+    assert estimate.seconds(["a", "a", "a"]) == 4.0  # the third follows one of the others
+    assert estimate.seconds(["b", "a", "c"]) == 8.0  # c is as long as the mean of a and b
+    assert estimate.seconds(["a"], [("b", 7.0), ("a", 1.5)]) == 1.0 + 2.0
+    assert estimate.seconds([], [("b", None)]) == 4.0
+    assert estimate.seconds([], [("b", 9.0)]) == pytest.approx(0.4)  # overdue: soon
+    assert estimate.seconds([], [("c", 12.0)]) == 6.0  # unknown, and longer than the known ones
+    assert estimate.seconds(["c"], [("c", 12.0)]) == 18.0
+    assert estimate.seconds(["a"] * 4, [("a", 2.0)] * 4) == 3.0  # with the slots of other sweeps
     assert [duration(s) for s in (41.6, 200, 7500)] == ["42 s", "3 min 20 s", "2 h 05 min"]
+
+
+@pytest.mark.parametrize("seconds", [(1, 1, 1), (1, 3, 10), (20, 1, 5), (2, 2, 60)])
+@pytest.mark.parametrize("slots", [1, 2, 5])
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_estimate_is_right_within_a_factor_of_two(
+    seconds: tuple[float, ...], slots: int, seeds: int
+) -> None:
+    """A simulated sweep of cells that take different times: from a fifth of its time on."""
+    sweep = changed(
+        axes={"precision": ["a", "b", "c"], "training": {"seed": list(range(seeds))},
+              "optimizer": {"learning_rate": [1e-3, 1e-2, 1e-1]}},
+        precision={"a": {}, "b": {}, "c": {}}, baseline="a",
+    )  # fmt: skip
+    means = dict(zip("abc", seconds, strict=True))
+    waiting = sorted(expand(check(sweep), find_program()), key=_order)
+    takes = {c.id: means[kind_of(c)] * (0.8 + int(c.id[:4], 16) / 0xFFFF * 0.4) for c in waiting}
+    kinds, now = {cell.id: kind_of(cell) for cell in waiting}, 0.0
+    estimate, running = Estimate(slots), dict[str, float]()  # since when
+    said: list[tuple[float, float | None]] = []
+    while waiting or running:
+        while waiting and len(running) < slots:
+            running[waiting.pop(0).id] = now
+        first = min(running, key=lambda cell: running[cell] + takes[cell])
+        end = running[first] + takes[first]
+        while now < end:
+            elapsed = [(kinds[cell], now - since) for cell, since in running.items()]
+            said.append((now, estimate.seconds([kinds[c.id] for c in waiting], elapsed)))
+            now = min(end, now + sum(takes.values()) / slots / 200)
+        estimate.add(kinds[first], takes[first])
+        del running[first]
+    for at, left in said:
+        if 0.2 * now <= at <= 0.9 * now:
+            assert left is not None
+            assert 0.5 <= left / (now - at) <= 2, (at, now)
 
 
 def test_studies_import_nothing_else_of_the_package() -> None:

@@ -1,7 +1,7 @@
 """The command line `halfulp`: parses, calls, and turns errors into one sentence and an exit code.
 
 Exit codes: 0 done, 1 some cells or controls failed, 2 bad arguments or input, 3 input or output
-failed, 130 interrupted.
+failed, 130 interrupted, 143 ended by SIGTERM.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .studies import Sweep
+    from .studies import Study, Sweep
 
 DONE, SOME_FAILED, BAD_INPUT, FILES_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -49,7 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         _abandon_output()
         return DONE
     except KeyboardInterrupt as error:
-        return _complain(str(error) or "interrupted", INTERRUPTED, as_json)
+        code = getattr(error, "exit_code", INTERRUPTED)
+        return _complain(str(error) or "interrupted", code, as_json)
     except ImportError as error:
         return _complain(f"a part of the installation is missing: {error}", FILES_FAILED, as_json)
     except OSError as error:
@@ -119,6 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_status(commands)
     _add_table(commands)
     _add_report(commands)
+    _add_study(commands)
     return parser
 
 
@@ -213,12 +215,28 @@ def _shard(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"'{text}' is no finite number of seconds above 0")
+    return seconds
+
+
 def _add_sweep(commands: "_Commands") -> None:
     parser = _add(commands, "sweep", _sweep, "run what is missing of a sweep")
     parser.add_argument("spec", type=Path, metavar="SPEC.toml", help="see docs/cells.md")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="its folder")
     parser.add_argument("--jobs", type=int, metavar="N", help="cells at a time (default: CPUs)")
     parser.add_argument("--shard", type=_shard, metavar="I/N", help="only every N-th cell")
+    parser.add_argument(
+        "--executor", metavar="NAME", help="local (default), dask, dask:ADDRESS or mpi"
+    )
+    parser.add_argument(
+        "--cell-limit", type=_seconds, metavar="SECONDS", help="end a cell that takes longer"
+    )
     parser.add_argument(
         "--fresh", action="store_true", help="run again what another build or other data made"
     )
@@ -244,6 +262,19 @@ def _add_report(commands: "_Commands") -> None:
     parser.add_argument("--out", type=Path, metavar="F", help="the file (default: DIR/report.html)")
 
 
+def _add_study(commands: "_Commands") -> None:
+    parser = _add(commands, "study", _study, "run a study of halfulp's own: table, report, page")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="one of those that --list shows")
+    parser.add_argument("--list", action="store_true", help="show the studies")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--quick", action="store_true", help="its small size (default)")
+    size.add_argument("--full", action="store_true", help="its large size")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="default: results/NAME-SIZE")
+    parser.add_argument("--jobs", type=int, metavar="N", help="cells at a time (default: CPUs)")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="also write a Markdown page")
+    parser.add_argument("--dry-run", action="store_true", help="only say cells, time and disk")
+
+
 def _sweep(options: argparse.Namespace) -> int:
     from .studies import run_sweep
 
@@ -251,19 +282,26 @@ def _sweep(options: argparse.Namespace) -> int:
         options.spec,
         options.out,
         jobs=options.jobs,
+        executor=options.executor,
         shard=options.shard,
+        cell_limit=options.cell_limit,
         fresh=options.fresh,
         dry_run=options.dry_run,
         progress=not options.json,
     )
+    return _say_sweep(sweep, options.json)
+
+
+def _say_sweep(sweep: "Sweep", as_json: bool) -> int:
+    """Says what became of a sweep, or what is predicted of it; returns the exit code."""
     if sweep.prediction is not None:
-        if options.json:
+        if as_json:
             _print_json(sweep.prediction.to_dict())
         else:
             print(sweep.prediction)
         return DONE
     bad = [check for check in sweep.check_controls() if check.passed is False]
-    if options.json:
+    if as_json:
         _print_json(_summary(sweep))
     else:
         counts = ", ".join(f"{n} {word}" for word, n in sweep.counts().items() if n)
@@ -272,11 +310,13 @@ def _sweep(options: argparse.Namespace) -> int:
             print("failed (the same command tries them again):", file=sys.stderr)
         for cell in sweep.failed:
             print(f"  {cell.describe()}: {cell.failure}", file=sys.stderr)
+        for cell in sweep.stopped:
+            print(f"stopped (the same command goes on): {cell.describe()}", file=sys.stderr)
         for warning in sweep.build_warnings():
             print(warning, file=sys.stderr)
         for check in bad:
             print(f"control FAILED: {check.name}: {check.detail}", file=sys.stderr)
-    return SOME_FAILED if sweep.failed or bad else DONE
+    return SOME_FAILED if sweep.failed or sweep.stopped or bad else DONE
 
 
 def _summary(sweep: "Sweep") -> dict[str, object]:
@@ -287,6 +327,7 @@ def _summary(sweep: "Sweep") -> dict[str, object]:
         **sweep.counts(),
         "other_build": len(sweep.of_another_build),
         "warnings": sweep.build_warnings(),
+        "stopped": [c.describe() for c in sweep.stopped],
         "failures": [{"cell": c.describe(), "message": c.failure} for c in sweep.failed],
         "controls": [{"name": c.name, "passed": c.passed} for c in sweep.check_controls()],
     }
@@ -302,12 +343,14 @@ def _status(options: argparse.Namespace) -> int:
         return DONE
     finished = status["completed"] + status["diverged"]
     line = f"{status['sweep']}: {finished} of {status['cells']} cells are finished"
-    for word in ("diverged", "failed", "corrupt", "missing"):
+    for word in ("diverged", "failed", "corrupt", "missing", "begun"):
         line += f", {status[word]} {word}" if status[word] else ""
     if status["running"]:
         left = status["seconds_left"]
         line += "; running" + ("" if left is None else f", about {duration(left)} left")
     print(line)
+    for sweep in status["sweeps"]:
+        print(f"  at work: process {sweep['pid']} on {sweep['host']}")
     for warning in status["warnings"]:
         print(warning)
     for problem in status["problems"]:
@@ -343,6 +386,44 @@ def _report(options: argparse.Namespace) -> int:
     for warning in sweep.warnings():
         print(warning, file=sys.stderr)
     print(path)
+    return DONE
+
+
+def _study(options: argparse.Namespace) -> int:
+    from .studies import studies, study
+
+    if options.list:
+        return _list_studies(studies(), options.json)
+    if options.name is None:
+        raise ValueError("give the name of a study; halfulp study --list shows them")
+    sweep = study(
+        options.name,
+        quick=not options.full,
+        out=options.out,
+        page=options.page,
+        jobs=options.jobs,
+        dry_run=options.dry_run,
+        progress=not options.json,
+    )
+    code = _say_sweep(sweep, options.json)
+    if sweep.prediction is None and not options.json:
+        print(sweep.folder.root / "report.html")
+        if options.page is not None:
+            print(options.page)
+        sweep.table().print()
+    return code
+
+
+def _list_studies(studies: "Sequence[Study]", as_json: bool) -> int:
+    sizes: dict[str, list[str]] = {}
+    for each in studies:
+        sizes.setdefault(each.name, []).append(each.size)
+    questions = {each.name: each.question for each in reversed(studies)}
+    if as_json:
+        _print_json([{"name": n, "sizes": s, "question": questions[n]} for n, s in sizes.items()])
+        return DONE
+    for name, known in sizes.items():
+        print(f"{name}  ({', '.join(known)})\n  {questions[name]}")
     return DONE
 
 
