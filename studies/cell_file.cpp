@@ -28,9 +28,10 @@ CellFile::CellFile(const std::filesystem::path& part, bool replace, const CellSp
 }
 
 void CellFile::append(const Metrics& m) {
-  if (m.train_loss.empty()) {
+  if (!begun_) {
     file_.write("/metrics/initial_eval_loss", m.initial_eval_loss);
     for (const Baseline& b : m.baselines) file_.write("/metrics/baseline_" + b.name, b.loss);
+    begun_ = true;
   }
   append_from(file_, "/metrics/train_loss", m.train_loss, steps_written_);
   append_from(file_, "/metrics/gradient_norm", m.gradient_norm, steps_written_);
@@ -52,6 +53,36 @@ void CellFile::write_counts(const TrainingResult& result) {
   }
 }
 
+void CellFile::write_observations(const Observations& seen) {
+  const auto series = [&](const std::string& name, const auto& values) {
+    file_.write("/metrics/observed/" + name, std::span(values));
+  };
+  series("step", seen.step);
+  for (const Role role : roles) {
+    const Observations::OfRole& of = seen.by_role[static_cast<std::size_t>(role)];
+    const std::string group = std::string(name_of(role)) + "/";
+    series(group + "elements", of.elements);
+    series(group + "zeros", of.zeros);
+    series(group + "not_finite", of.not_finite);
+    series(group + "overflow", of.overflow);
+    series(group + "underflow", of.underflow);
+    series(group + "to_zero", of.to_zero);
+    series(group + "exponents", of.exponents);
+  }
+  series("update/moved", seen.moved);
+  series("update/frozen", seen.frozen);
+  series("update/stagnation_law", seen.stagnation_law);
+  series("update/adam_law", seen.adam_law);
+  for (const Observations::OfGradient& of : seen.gradients) {
+    series("gradient/" + of.parameter + "/cosine", of.cosine);
+    series("gradient/" + of.parameter + "/relative_error", of.relative_error);
+  }
+}
+
+void CellFile::abandon() {
+  names_.abandon();
+}
+
 void CellFile::write_checkpoint(const Parameters<float>& master) {
   const Format format = spec_.precision.of(Role::master).format;
   for (const Parameter<float>& p : master) {
@@ -68,9 +99,10 @@ void CellFile::write_checkpoint(const Parameters<float>& master) {
   }
 }
 
-void CellFile::complete(const TrainingResult& result, const Provenance& provenance,
-                        double wall_seconds) {
+void CellFile::complete(const TrainingResult& result, const Provenance& provenance) {
+  append(result.metrics);
   write_counts(result);
+  write_observations(result.metrics.observed);
   write_checkpoint(result.master);
   const RoleSpec& weights = spec_.precision.of(Role::weights);
   const std::array<std::pair<const char*, std::string>, 14> texts = {{
@@ -92,7 +124,9 @@ void CellFile::complete(const TrainingResult& result, const Provenance& provenan
   for (const auto& [name, text] : texts) file_.set_attribute(name, text);
   file_.set_attribute("seed", spec_.training.seed);
   file_.set_attribute("diverged_step", std::int64_t{result.diverged_step});
-  file_.set_attribute("wall_seconds", wall_seconds);
+  file_.set_attribute("wall_seconds", provenance.wall_seconds);
+  file_.set_attribute("training_seconds", result.metrics.training_seconds());
+  file_.set_attribute("resumed", provenance.resumed);
   file_.flush();
   file_.set_attribute("status", std::string("complete"));
   file_.close();

@@ -22,6 +22,8 @@ struct Provenance {
   std::string cpu = "unknown";
   std::string started = "unknown";  // UTC, ISO 8601
   std::string data_sha256 = "unknown";
+  double wall_seconds = 0;   // of all attempts
+  std::int64_t resumed = 0;  // how often the cell went on from its checkpoint
 };
 
 class CellFile {
@@ -33,17 +35,22 @@ class CellFile {
   void append(const Metrics& metrics);
 
   // The rest; then the file gets its final name.
-  void complete(const TrainingResult& result, const Provenance& provenance, double wall_seconds);
+  void complete(const TrainingResult& result, const Provenance& provenance);
+
+  // Removes the file: the cell is stopped, and what it needs to go on is elsewhere.
+  void abandon();
 
   const std::filesystem::path& path() const { return names_.complete(); }
 
  private:
   void write_counts(const TrainingResult& result);
+  void write_observations(const Observations& seen);
   void write_checkpoint(const Parameters<float>& master);
 
   CellSpec spec_;
   PartFile names_;
   Hdf5File file_;
+  bool begun_ = false;
   std::size_t steps_written_ = 0;
   std::size_t evaluations_written_ = 0;
 };

@@ -1,9 +1,11 @@
 // halfulp-cell: trains one cell and writes its file (docs/cells.md).
 // Exit codes: 0 completed or diverged (both are results), 2 bad arguments or specification, 3 input
-// or output failed.
+// or output failed, 4 another process writes the cell, 75 stopped by a signal with a checkpoint.
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <csignal>
 #include <ctime>
 #include <fstream>
 #include <iostream>
@@ -13,6 +15,8 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <string_view>
+#include <utility>
 
 #ifdef __GLIBC__
   #include <gnu/libc-version.h>
@@ -25,6 +29,7 @@
 #include "studies/cell_file.hpp"
 #include "studies/data.hpp"
 #include "studies/read_file.hpp"
+#include "studies/resume_file.hpp"
 #include "studies/sha256.hpp"
 
 #ifndef HALFULP_VERSION
@@ -47,6 +52,14 @@ using nlohmann::json;
 
 constexpr int exit_usage = 2;
 constexpr int exit_files = 3;
+constexpr int exit_busy = 4;
+constexpr int exit_stopped = 75;  // sysexits.h: try again
+
+volatile std::sig_atomic_t stop_requested = 0;
+
+extern "C" void request_stop(int /*signal*/) {
+  stop_requested = 1;
+}
 
 struct Options {
   std::string spec;
@@ -57,6 +70,7 @@ struct Options {
   bool canonical = false;
   bool force = false;
   bool version = false;
+  double checkpoint_seconds = 60;
 };
 
 int complain(int code, const std::string& sentence) {
@@ -131,10 +145,14 @@ void write_version(const Options& options) {
   }
   json line = {
       {"version", HALFULP_VERSION}, {"numerics", HALFULP_NUMERICS}, {"git_sha", HALFULP_GIT_SHA}};
-  try {
-    line["data_sha256"] = sha256_of(load_data(DataSpec{}, options.data));
-  } catch (const DataError&) {
-    line["data_sha256"] = nullptr;
+  for (const std::string_view name : data_names) {
+    DataSpec data;
+    data.name = name;
+    try {
+      line["data_sha256"][data.name] = sha256_of(load_data(data, options.data));
+    } catch (const DataError&) {
+      line["data_sha256"][data.name] = nullptr;
+    }
   }
   std::cout << line.dump() << std::endl;
 }
@@ -182,36 +200,119 @@ json summary(const CellSpec& spec, const TrainingResult& result, double wall_sec
           {"wall_seconds", wall_seconds}};
 }
 
-void run_cell(const Options& options) {
-  const CellSpec spec = parse_spec(read_spec(options.spec));
-  Provenance provenance{.version = HALFULP_VERSION,
-                        .git_sha = HALFULP_GIT_SHA,
-                        .compiler = compiler(),
-                        .flags = HALFULP_COMPILER_FLAGS,
-                        .numerics = HALFULP_NUMERICS,
-                        .libc = libc(),
-                        .cpu = cpu(),
-                        .started = utc_now()};
-  const auto start = std::chrono::steady_clock::now();
-  const auto elapsed = [&] {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  };
-  const Dataset data = load_data(spec.data, options.data);
-  provenance.data_sha256 = sha256_of(data);
+using Clock = std::chrono::steady_clock;
 
-  std::optional<CellFile> file;
-  if (options.out) file.emplace(*options.out, options.force, spec);
-  const TrainingResult result = train(spec, data, [&](const Metrics& metrics) {
-    if (file) file->append(metrics);
-    if (options.progress) report_progress(metrics, spec.training.steps);
-  });
-  const double wall_seconds = elapsed();
-  if (file) file->complete(result, provenance, wall_seconds);
-  if (options.json_line) {
-    json line = summary(spec, result, wall_seconds);
-    if (file) line["file"] = file->path().string();
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// A cell whose file is being written, with its checkpoint.
+class Run {
+ public:
+  Run(const Options& options, CellSpec spec)
+      : options_(options), spec_(std::move(spec)), data_(load_data(spec_.data, options.data)) {
+    saved_.specification = canonical(spec_);
+    saved_.numerics = HALFULP_NUMERICS;
+    saved_.data_sha256 = sha256_of(data_);
+    if (!options.out) return;
+    file_.emplace(*options.out, options.force, spec_);
+    std::filesystem::path resume = file_->path();
+    resume += ".resume";
+    resume_.emplace(resume);
+  }
+
+  int run() {
+    Training training(spec_, data_);
+    restore(training);
+    std::size_t seen = 0;
+    while (!stop_requested && training.advance()) {
+      const Metrics& metrics = training.metrics();
+      if (training.step() == 0 || metrics.eval_step.size() > seen) {
+        seen = metrics.eval_step.size();
+        if (file_) file_->append(metrics);
+        if (options_.progress) report_progress(metrics, spec_.training.steps);
+      }
+      if (checkpoint_is_due()) save(training);
+    }
+    if (stop_requested && !training.ended()) return stop(training);
+    finish(std::move(training).result());
+    return 0;
+  }
+
+ private:
+  void restore(Training& training) {
+    if (!resume_) return;
+    std::string why;
+    if (const auto found = resume_->read(saved_, why)) {
+      training.restore(found->state);
+      before_ = found->wall_seconds;
+      saved_.attempts = found->attempts + 1;
+    } else if (!why.empty()) {
+      std::cerr << "note: " << why << std::endl;
+    }
+  }
+
+  bool checkpoint_is_due() const {
+    return resume_ && options_.checkpoint_seconds > 0 &&
+           seconds_since(last_saved_) >= options_.checkpoint_seconds;
+  }
+
+  void save(Training& training) {
+    saved_.state = training.state();
+    saved_.wall_seconds = wall_seconds();
+    resume_->write(saved_);
+    last_saved_ = Clock::now();
+  }
+
+  int stop(Training& training) {
+    const std::string where = "stopped at step " + std::to_string(std::max(0, training.step())) +
+                              " of " + std::to_string(spec_.training.steps);
+    if (!resume_) return complain(exit_stopped, where + "; without --out nothing of it is kept");
+    if (training.step() >= 0) save(training);
+    file_->abandon();
+    return complain(exit_stopped, where + "; the same command goes on from there");
+  }
+
+  void finish(const TrainingResult& result) {
+    Provenance provenance{.version = HALFULP_VERSION,
+                          .git_sha = HALFULP_GIT_SHA,
+                          .compiler = compiler(),
+                          .flags = HALFULP_COMPILER_FLAGS,
+                          .numerics = HALFULP_NUMERICS,
+                          .libc = libc(),
+                          .cpu = cpu(),
+                          .started = started_,
+                          .data_sha256 = saved_.data_sha256,
+                          .wall_seconds = wall_seconds(),
+                          .resumed = saved_.attempts - 1};
+    if (file_) {
+      file_->complete(result, provenance);
+      resume_->remove();
+    }
+    if (!options_.json_line) return;
+    json line = summary(spec_, result, provenance.wall_seconds);
+    if (file_) line["file"] = file_->path().string();
     std::cout << line.dump() << std::endl;
   }
+
+  double wall_seconds() const { return before_ + seconds_since(start_); }
+
+  const Options& options_;
+  std::string started_ = utc_now();
+  Clock::time_point start_ = Clock::now();
+  Clock::time_point last_saved_ = start_;
+  CellSpec spec_;
+  Dataset data_;
+  Saved saved_;
+  double before_ = 0;  // seconds of earlier attempts
+  std::optional<CellFile> file_;
+  std::optional<ResumeFile> resume_;
+};
+
+int run_cell(const Options& options) {
+  std::signal(SIGTERM, request_stop);
+  std::signal(SIGINT, request_stop);
+  return Run(options, parse_spec(read_spec(options.spec))).run();
 }
 
 // The exit code if the program is done already, else −1.
@@ -235,9 +336,14 @@ int parse_arguments(int argc, char** argv, Options& options) {
                "only read specifications from standard input, one JSON object a line, and write "
                "them canonically");
   app.add_flag("--force", options.force, "run a cell again whose complete file exists");
+  app.add_option("--checkpoint-seconds", options.checkpoint_seconds,
+                 "how often NAME.h5.resume is written, from which the same command goes on "
+                 "(default 60; 0: only when stopped by SIGTERM or SIGINT)")
+      ->type_name("S")
+      ->check(CLI::NonNegativeNumber);
   app.footer(
       "Exit codes: 0 completed or diverged, 2 bad arguments or specification, 3 input or output "
-      "failed.");
+      "failed, 4 another process writes the cell, 75 stopped by a signal.");
   try {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp& help) {
@@ -267,12 +373,13 @@ int main(int argc, char** argv) {
     }
     if (options.canonical) return write_canonical();
     keep_freed_memory();
-    run_cell(options);
-    return 0;
+    return run_cell(options);
   } catch (const SpecError& error) {
     return complain(exit_usage, error.what());
   } catch (const std::invalid_argument& error) {
     return complain(exit_usage, error.what());
+  } catch (const BusyError& error) {
+    return complain(exit_busy, error.what());
   } catch (const std::bad_alloc&) {
     return complain(exit_files, "not enough memory for this model and batch; make them smaller");
   } catch (const std::exception& error) {

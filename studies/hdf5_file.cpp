@@ -95,6 +95,16 @@ void Hdf5File::write(const std::string& path, double value) {
   write_dataset(path, H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, {}, &value);
 }
 
+void Hdf5File::write(const std::string& path, std::span<const double> values) {
+  const std::array<hsize_t, 1> shape = {static_cast<hsize_t>(values.size())};
+  write_dataset(path, H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, shape, values.data());
+}
+
+void Hdf5File::write(const std::string& path, std::span<const std::int64_t> values) {
+  const std::array<hsize_t, 1> shape = {static_cast<hsize_t>(values.size())};
+  write_dataset(path, H5T_STD_I64LE, H5T_NATIVE_INT64, shape, values.data());
+}
+
 void Hdf5File::write_matrix(const std::string& path, std::span<const float> values, int rows,
                             int cols) {
   const std::array<hsize_t, 2> shape = {static_cast<hsize_t>(rows), static_cast<hsize_t>(cols)};

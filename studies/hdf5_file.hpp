@@ -59,6 +59,10 @@ class Hdf5File {
   void write_codes(const std::string& path, std::span<const std::uint32_t> codes, int rows,
                    int cols, int width, const std::string& format);
 
+  // One-dimensional datasets that do not grow.
+  void write(const std::string& path, std::span<const double> values);
+  void write(const std::string& path, std::span<const std::int64_t> values);
+
   // Growing one-dimensional datasets.
   void make_series(const std::string& path, bool integers);
   void append(const std::string& path, std::span<const double> values);

@@ -11,6 +11,9 @@
 // Precision says what is rounded; it has
 //   Tensor<T> quantise(Role, Tensor<T>)          the tensor as the role's format holds it
 //   Tensor<T> matmul(const Tensor<T>&, const Tensor<T>&)
+//   void matmul(View<const T>, View<const T>, View<T> out)   if it can: operands and result lie in
+//                                                larger tensors, or transposed (product() copies
+//                                                else)
 // RolePrecision (precision.hpp) follows a policy; Exact<T> (exact.hpp) rounds nothing.
 #pragma once
 
@@ -43,6 +46,11 @@ struct Evaluation {
 struct Baseline {
   std::string name;
   double loss = 0;  // on what is held out, nats
+
+  template <class Archive>
+  void visit_state(Archive& archive) {
+    archive(name, loss);
+  }
 };
 
 // A model with its data: all that the training loop knows of either.

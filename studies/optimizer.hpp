@@ -58,6 +58,11 @@ class AdamW {
     }
   }
 
+  template <class Archive>
+  void visit_state(Archive& archive) {
+    archive(first_, second_, power1_, power2_);
+  }
+
  private:
   static Gradients<float> zeros(const Parameters<float>& parameters) {
     Gradients<float> tensors;

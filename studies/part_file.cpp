@@ -61,7 +61,7 @@ void PartFile::open_and_lock() {
       const int error = errno;
       ::close(descriptor_);
       if (error == EWOULDBLOCK)
-        throw FileError(part_.string() + " is being written by another process");
+        throw BusyError(part_.string() + " is being written by another process");
       errno = error;
       fail("cannot lock", part_);
     }
@@ -74,6 +74,10 @@ void PartFile::open_and_lock() {
 
 PartFile::~PartFile() {
   ::close(descriptor_);
+}
+
+void PartFile::abandon() {
+  ::unlink(part_.c_str());
 }
 
 void PartFile::commit() {

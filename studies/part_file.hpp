@@ -12,6 +12,11 @@ struct FileError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+// Another process writes the same file.
+struct BusyError : FileError {
+  using FileError::FileError;
+};
+
 // Holds an exclusive lock on NAME.part from construction to destruction.
 //
 // The lock is taken here, not by HDF5: H5Fcreate truncates the file before it asks for its lock, so
@@ -19,7 +24,8 @@ struct FileError : std::runtime_error {
 class PartFile {
  public:
   // Throws std::invalid_argument if `part` does not end in ".h5.part"; FileError if it cannot be
-  // made, is locked by another process, or the complete file exists already and `replace` is false.
+  // made, or the complete file exists already and `replace` is false; BusyError if another process
+  // writes it.
   PartFile(std::filesystem::path part, bool replace);
   ~PartFile();
   PartFile(const PartFile&) = delete;
@@ -32,6 +38,9 @@ class PartFile {
 
   // To disk, then under its final name, then the folder's entry to disk.
   void commit();
+
+  // Removes what was written so far.
+  void abandon();
 
  private:
   void open_and_lock();

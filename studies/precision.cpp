@@ -101,12 +101,16 @@ void RolePrecision::count_and_flip(Role role, Tensor<float>& x, Format f, std::i
 Tensor<float> RolePrecision::quantise(Role role, Tensor<float> x) {
   const RoleSpec& policy = spec_.of(role);
   const RandomStream random = next_stream(policy);
-  if (is_identity(role)) return x;
+  if (is_identity(role) && !observing_) return x;
 
   const Rounding rounding = rounding_of(policy);
-  const bool scale = policy.scaling == Scaling::power_of_two;
-  const Format f =
-      scale ? scaled(policy.format, power_of_two_exponent(x, policy.format)) : policy.format;
+  const int scaling =
+      policy.scaling == Scaling::power_of_two ? power_of_two_exponent(x, policy.format) : 0;
+  const Format f = scaled(policy.format, scaling);
+  if (observing_)
+    observe_rounding(seen_[static_cast<std::size_t>(role)], x, f, scaling, rounding, random);
+  if (is_identity(role)) return x;
+
   std::vector<std::size_t> nans;
   if (!f.has_nan()) {
     for (std::size_t i = 0; i < x.size(); ++i) {
@@ -124,18 +128,41 @@ Tensor<float> RolePrecision::quantise(Role role, Tensor<float> x) {
   return x;
 }
 
-Tensor<float> RolePrecision::matmul(const Tensor<float>& a, const Tensor<float>& b) {
+void RolePrecision::matmul(View<const float> a, View<const float> b, View<float> out) {
   const RoleSpec& policy = spec_.of(Role::accumulation);
   const RandomStream random = next_stream(policy);
-  Tensor<float> out(a.rows, b.cols);
+  RoleObservation& seen = seen_[static_cast<std::size_t>(Role::accumulation)];
   if (is_identity(Role::accumulation)) {
-    kernels::matmul_float32(a.data.data(), b.data.data(), out.data.data(), a.rows, b.cols, a.cols);
-    return out;
+    kernels::matmul_float32({a.data, a.row_stride, a.col_stride},
+                            {b.data, b.row_stride, b.col_stride}, out.data, out.row_stride, a.rows,
+                            b.cols, a.cols);
+    if (observing_) observe_sums(seen, copied<float>(out));
+    return;
   }
-  kernels::matmul_emulated(a.data.data(), b.data.data(), out.data.data(), a.rows, b.cols, a.cols,
+  const Tensor<float> x = copied(a);
+  const Tensor<float> y = copied(b);
+  Tensor<float> sums(a.rows, b.cols);
+  kernels::matmul_emulated(x.data.data(), y.data.data(), sums.data.data(), a.rows, b.cols, a.cols,
                            policy.format, rounding_of(policy), random);
-  count_and_flip(Role::accumulation, out, policy.format, a.cols);
+  count_and_flip(Role::accumulation, sums, policy.format, a.cols);
+  if (observing_) observe_sums(seen, sums);
+  put(sums, out);
+}
+
+Tensor<float> RolePrecision::matmul(const Tensor<float>& a, const Tensor<float>& b) {
+  Tensor<float> out(a.rows, b.cols);
+  matmul(a, b, out);
   return out;
+}
+
+void RolePrecision::begin_observation() {
+  observing_ = true;
+  seen_ = {};
+}
+
+std::array<RoleObservation, roles.size()> RolePrecision::end_observation() {
+  observing_ = false;
+  return seen_;
 }
 
 }  // namespace halfulp::studies

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "emu/core/philox.hpp"
+#include "studies/observation.hpp"
 #include "studies/spec.hpp"
 #include "studies/tensor.hpp"
 
@@ -16,6 +17,11 @@ namespace halfulp::studies {
 struct RoundingCount {
   std::int64_t calls = 0;
   std::int64_t elements = 0;
+
+  template <class Archive>
+  void visit_state(Archive& archive) {
+    archive(calls, elements);
+  }
 };
 
 // The largest k with amax·2^k <= the largest value of f, amax the largest magnitude in x, limited
@@ -53,8 +59,20 @@ class RolePrecision {
 
   Tensor<float> quantise(Role role, Tensor<float> x);
   Tensor<float> matmul(const Tensor<float>& a, const Tensor<float>& b);
+  // The same where the operands lie. `out`, whose columns must be contiguous, is no part of them.
+  void matmul(View<const float> a, View<const float> b, View<float> out);
 
   const RoundingCount& count(Role role) const { return counts_[static_cast<std::size_t>(role)]; }
+
+  // Until `end_observation`, which returns it, what passes a role is looked at.
+  void begin_observation();
+  std::array<RoleObservation, roles.size()> end_observation();
+
+  // What lasts from one step to the next.
+  template <class Archive>
+  void visit_state(Archive& archive) {
+    archive(rounded_, counts_);
+  }
 
  private:
   bool is_identity(Role role) const;
@@ -69,6 +87,8 @@ class RolePrecision {
   std::uint32_t tensor_ = 0;
   std::int64_t rounded_ = 0;  // elements so far, of all roles
   std::array<RoundingCount, roles.size()> counts_{};
+  bool observing_ = false;
+  std::array<RoleObservation, roles.size()> seen_{};
 };
 
 }  // namespace halfulp::studies

@@ -16,7 +16,6 @@ constexpr std::array<std::string_view, 2> activation_names = {"relu", "tanh"};
 constexpr std::array<std::string_view, 2> feed_forward_names = {"gelu", "swiglu"};
 constexpr std::array<std::string_view, 2> path_names = {"array", "general"};
 constexpr std::array<std::string_view, 2> scaling_names = {"none", "power-of-two"};
-constexpr std::array<std::string_view, 2> data_names = {"digits", "kjv"};
 constexpr std::array<std::string_view, 2> model_names = {"mlp", "transformer"};
 constexpr std::array<std::string_view, roles.size()> role_names = {
     "weights", "activations", "gradients", "master", "accumulation"};
@@ -85,6 +84,14 @@ void visit_keys(V& v, Spec& s) {
   v.table("divergence", [&] {
     v.integer("window", s.divergence.window, 1, 10'000'000);
     v.number("margin", s.divergence.margin, 0, 1e30);
+    v.added_later(s.divergence.rise, DivergenceSpec{}.rise,
+                  [&] { v.number("rise", s.divergence.rise, 0, 1e30); });
+    v.added_later(s.divergence.patience, DivergenceSpec{}.patience,
+                  [&] { v.integer("patience", s.divergence.patience, 0, 10'000'000); });
+  });
+  v.table("observe", [&] {
+    v.added_later(s.observe.gradients, ObserveSpec{}.gradients,
+                  [&] { v.boolean("gradients", s.observe.gradients); });
   });
   v.table("fault", [&] {
     v.integer("flip_rounding", s.fault.flip_rounding, -1, std::numeric_limits<std::int64_t>::max());
@@ -118,6 +125,14 @@ void check_model(const ModelSpec& spec) {
                     " heads, but rotary attention needs an even width of each head; use a multiple "
                     "of " +
                     std::to_string(2 * spec.heads));
+  }
+}
+
+void check_divergence(const DivergenceSpec& spec) {
+  if (spec.rise != DivergenceSpec{}.rise && spec.patience == 0) {
+    throw SpecError("divergence.rise is " + shortest(spec.rise) +
+                    ", but divergence.patience is 0, so that it is not looked at; set patience to "
+                    "the number of steps, or leave rise out");
   }
 }
 
@@ -209,6 +224,7 @@ CellSpec parse_spec(std::string_view text) {
   visit_keys(reader, spec);
   reader.reject_unknown_keys();
   check_model(spec.model);
+  check_divergence(spec.divergence);
   for (const Role role : roles) check_role(role, spec.precision.of(role));
   return spec;
 }

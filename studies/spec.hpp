@@ -24,6 +24,8 @@ enum class Role : std::uint8_t { weights, activations, gradients, master, accumu
 inline constexpr std::array<Role, 5> roles = {Role::weights, Role::activations, Role::gradients,
                                               Role::master, Role::accumulation};
 
+inline constexpr std::array<std::string_view, 2> data_names = {"digits", "kjv"};
+
 struct DataSpec {
   std::string name = "digits";
   int held_out = 360;              // examples for evaluation: images, or windows of a text
@@ -82,6 +84,12 @@ struct PrecisionSpec {
 struct DivergenceSpec {
   int window = 20;
   double margin = 1.0;
+  double rise = 1.0;
+  int patience = 0;  // steps; 0: `rise` is not looked at
+};
+
+struct ObserveSpec {
+  bool gradients = false;
 };
 
 struct FaultSpec {
@@ -95,6 +103,7 @@ struct CellSpec {
   OptimizerSpec optimizer;
   PrecisionSpec precision;
   DivergenceSpec divergence;
+  ObserveSpec observe;
   FaultSpec fault;
 };
 

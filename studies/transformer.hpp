@@ -84,8 +84,8 @@ template <class T>
 struct FeedForwardTape {
   RmsNorm<T> norm;
   Tensor<T> input, gate_weight, up_weight;
-  Tensor<T> gate, up;  // N·W_gate, N·W_up, not quantised
-  Tensor<T> share;     // Φ of the latter, for gelu
+  Tensor<T> up;         // N·W_up, not quantised, for swiglu
+  Activated<T> active;  // gelu of N·W_up, or silu of N·W_gate
   Tensor<T> inner, down_weight;
 };
 
@@ -257,8 +257,7 @@ Tensor<T> Transformer<T>::attend(const Layer& l, const Tensor<T>& x, AttentionTa
   return precision.matmul(tape.mixed, tape.output_weight);
 }
 
-// P·V of all windows and heads. A head is narrow and a window is long, so products whose result has
-// a head's width are computed transposed, with the window's length as their inner loop.
+// P·V of all windows and heads.
 template <class T>
 template <class P>
 Tensor<T> Transformer<T>::mix(AttentionTape<T>& tape, P& precision) const {
@@ -267,16 +266,16 @@ Tensor<T> Transformer<T>::mix(AttentionTape<T>& tape, P& precision) const {
   const T scale = static_cast<T>(1 / std::sqrt(d));
   Tensor<T> scores(tape.query.rows * spec.heads, length);
   each_head(tape.query.rows, [&](int row, int col, int below) {
-    const Tensor<T> keys = transpose(block(tape.key, row, col, length, d));
-    put_block(scores, below, 0, precision.matmul(block(tape.query, row, col, length, d), keys));
+    product(precision, block(tape.query, row, col, length, d),
+            transposed(block(tape.key, row, col, length, d)),
+            block(scores, below, 0, length, length));
   });
-  tape.softmax = causal_softmax(map(std::move(scores), [scale](T v) { return v * scale; }));
+  tape.softmax = causal_softmax(std::move(scores), scale);
   tape.mixing = precision.quantise(Role::activations, tape.softmax);
   Tensor<T> mixed(tape.query.rows, spec.width);
   each_head(tape.query.rows, [&](int row, int col, int below) {
-    const Tensor<T> values = transpose(block(tape.value, row, col, length, d));
-    const Tensor<T> weights = transpose(block(tape.mixing, below, 0, length, length));
-    put_transposed(mixed, row, col, precision.matmul(values, weights));
+    product(precision, block(tape.mixing, below, 0, length, length),
+            block(tape.value, row, col, length, d), block(mixed, row, col, length, d));
   });
   return mixed;
 }
@@ -291,18 +290,13 @@ Tensor<T> Transformer<T>::feed(const Layer& l, const Tensor<T>& x, FeedForwardTa
       precision.quantise(Role::activations, scale_columns(tape.norm.unit, at(l.feed_forward_norm)));
   if (gated()) {
     tape.gate_weight = precision.quantise(Role::weights, at(l.gate));
-    tape.gate = precision.matmul(tape.input, tape.gate_weight);
+    tape.active = silu(precision.matmul(tape.input, tape.gate_weight));
   }
   tape.up_weight = precision.quantise(Role::weights, at(l.up));
   tape.up = precision.matmul(tape.input, tape.up_weight);
-  Tensor<T> inner;
-  if (gated()) {
-    inner = map(tape.gate, tape.up, [](T g, T u) { return silu(g) * u; });
-  } else {
-    tape.share = map(tape.up, [](T u) { return normal_share(u); });
-    inner = map(tape.up, tape.share, [](T u, T s) { return u * s; });
-  }
-  tape.inner = precision.quantise(Role::activations, std::move(inner));
+  if (!gated()) tape.active = gelu(tape.up);
+  tape.inner = precision.quantise(
+      Role::activations, gated() ? multiply(tape.up, tape.active.value) : tape.active.value);
   tape.down_weight = precision.quantise(Role::weights, at(l.down));
   return precision.matmul(tape.inner, tape.down_weight);
 }
@@ -331,11 +325,11 @@ TransformerTape<T> Transformer<T>::forward(const Windows& windows, Precision& pr
 // C = A·W: from the gradient of C and the operands as they were quantised to the gradients of W
 // and, returned, of A.
 template <class T, class Precision>
-Tensor<T> through_product(const Tensor<T>& transposed_input, const Tensor<T>& weight,
-                          Tensor<T> gradient, Tensor<T>& weight_gradient, Precision& precision) {
+Tensor<T> through_product(const Tensor<T>& input, const Tensor<T>& weight, Tensor<T> gradient,
+                          Tensor<T>& weight_gradient, Precision& precision) {
   const Tensor<T> quantised = precision.quantise(Role::gradients, std::move(gradient));
-  weight_gradient = precision.matmul(transposed_input, quantised);
-  return precision.matmul(quantised, transpose(weight));
+  weight_gradient = product(precision, transposed(input), quantised);
+  return product(precision, quantised, transposed(weight));
 }
 
 // Each function takes the gradient g of what its counterpart returned, stores the gradients of the
@@ -347,22 +341,18 @@ Tensor<T> Transformer<T>::through_feed(const Layer& l, const FeedForwardTape<T>&
                                        const Tensor<T>& g, Gradients<T>& gradients,
                                        P& precision) const {
   const Tensor<T> inner =
-      through_product(transpose(tape.inner), tape.down_weight, g, gradients[l.down], precision);
-  const Tensor<T> transposed_input = transpose(tape.input);
+      through_product(tape.inner, tape.down_weight, g, gradients[l.down], precision);
   const auto through = [&](std::size_t place, const Tensor<T>& weight, Tensor<T> gradient) {
-    return through_product(transposed_input, weight, std::move(gradient), gradients[place],
-                           precision);
+    return through_product(tape.input, weight, std::move(gradient), gradients[place], precision);
   };
   Tensor<T> input;
   if (gated()) {
-    const Tensor<T> gate = map(map(inner, tape.up, [](T a, T u) { return a * u; }), tape.gate,
-                               [](T a, T v) { return a * silu_slope(v); });
-    const Tensor<T> up = map(inner, tape.gate, [](T a, T v) { return a * silu(v); });
-    input = through(l.gate, tape.gate_weight, gate);
-    input = add(std::move(input), through(l.up, tape.up_weight, up));
+    input =
+        through(l.gate, tape.gate_weight, multiply(multiply(inner, tape.up), tape.active.slope));
+    input =
+        add(std::move(input), through(l.up, tape.up_weight, multiply(inner, tape.active.value)));
   } else {
-    const Tensor<T> slope = map(tape.up, tape.share, [](T u, T s) { return gelu_slope(u, s); });
-    input = through(l.up, tape.up_weight, map(inner, slope, [](T a, T s) { return a * s; }));
+    input = through(l.up, tape.up_weight, multiply(inner, tape.active.slope));
   }
   return through_rms_norm(std::move(input), tape.norm, at(l.feed_forward_norm),
                           gradients[l.feed_forward_norm]);
@@ -376,26 +366,24 @@ void Transformer<T>::through_mix(const AttentionTape<T>& tape, const Tensor<T>& 
   const int length = spec.context;
   const int d = head_width();
   const T scale = static_cast<T>(1 / std::sqrt(d));
-  query = key = value = Tensor<T>(g.rows, g.cols);
+  for (Tensor<T>* x : {&query, &key, &value}) *x = Tensor<T>(g.rows, g.cols);
   const Tensor<T> quantised = precision.quantise(Role::gradients, g);
   Tensor<T> scores(tape.softmax.rows, length);
   each_head(g.rows, [&](int row, int col, int below) {
-    const Tensor<T> mixed = block(quantised, row, col, length, d);
-    put_transposed(
-        value, row, col,
-        precision.matmul(transpose(mixed), block(tape.mixing, below, 0, length, length)));
-    const Tensor<T> values = transpose(block(tape.value, row, col, length, d));
-    put_block(scores, below, 0, precision.matmul(mixed, values));
+    const View<const T> mixed = block(quantised, row, col, length, d);
+    product(precision, transposed(block(tape.mixing, below, 0, length, length)), mixed,
+            block(value, row, col, length, d));
+    product(precision, mixed, transposed(block(tape.value, row, col, length, d)),
+            block(scores, below, 0, length, length));
   });
   scores =
-      map(through_softmax(std::move(scores), tape.softmax), [scale](T v) { return v * scale; });
-  scores = precision.quantise(Role::gradients, std::move(scores));
+      precision.quantise(Role::gradients, through_softmax(std::move(scores), tape.softmax, scale));
   each_head(g.rows, [&](int row, int col, int below) {
-    const Tensor<T> score = block(scores, below, 0, length, length);
-    const Tensor<T> keys = transpose(block(tape.key, row, col, length, d));
-    put_transposed(query, row, col, precision.matmul(keys, transpose(score)));
-    const Tensor<T> queries = transpose(block(tape.query, row, col, length, d));
-    put_transposed(key, row, col, precision.matmul(queries, score));
+    const View<const T> score = block(scores, below, 0, length, length);
+    product(precision, score, block(tape.key, row, col, length, d),
+            block(query, row, col, length, d));
+    product(precision, transposed(score), block(tape.query, row, col, length, d),
+            block(key, row, col, length, d));
   });
 }
 
@@ -405,7 +393,7 @@ Tensor<T> Transformer<T>::through_attention(const Layer& l, const AttentionTape<
                                             const Tensor<T>& g, Gradients<T>& gradients,
                                             P& precision) const {
   const Tensor<T> mixed =
-      through_product(transpose(tape.mixed), tape.output_weight, g, gradients[l.output], precision);
+      through_product(tape.mixed, tape.output_weight, g, gradients[l.output], precision);
   Tensor<T> query;
   Tensor<T> key;
   Tensor<T> value;
@@ -420,10 +408,8 @@ Tensor<T> Transformer<T>::through_attention(const Layer& l, const AttentionTape<
   query = unposition(std::move(query), tape.query_norm, l.query_norm);
   key = unposition(std::move(key), tape.key_norm, l.key_norm);
 
-  const Tensor<T> transposed_input = transpose(tape.input);
   const auto through = [&](std::size_t place, const Tensor<T>& weight, Tensor<T> gradient) {
-    return through_product(transposed_input, weight, std::move(gradient), gradients[place],
-                           precision);
+    return through_product(tape.input, weight, std::move(gradient), gradients[place], precision);
   };
   Tensor<T> input = through(l.query, tape.query_weight, std::move(query));
   input = add(std::move(input), through(l.key, tape.key_weight, std::move(key)));
@@ -437,7 +423,7 @@ template <class Precision>
 Gradients<T> Transformer<T>::backward(const Windows& windows, const TransformerTape<T>& tape,
                                       Tensor<T> gradient, Precision& precision) const {
   Gradients<T> gradients(parameters.size());
-  Tensor<T> g = through_product(transpose(tape.final), tape.head_weight, std::move(gradient),
+  Tensor<T> g = through_product(tape.final, tape.head_weight, std::move(gradient),
                                 gradients[head()], precision);
   g = through_rms_norm(std::move(g), tape.norm, at(final_norm()), gradients[final_norm()]);
   for (std::size_t i = layers_.size(); i-- > 0;) {

@@ -61,7 +61,8 @@ TrainingResult write_cell(const fs::path& part, bool replace, const std::string&
       train(spec, images(3), [&](const Metrics& metrics) { file.append(metrics); });
   Provenance provenance;
   provenance.numerics = "2";
-  file.complete(result, provenance, 0.5);
+  provenance.wall_seconds = 0.5;
+  file.complete(result, provenance);
   CHECK(file.path() == fs::path(part).replace_extension());
   return result;
 }

@@ -12,6 +12,7 @@
 #include <numeric>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "studies/exact.hpp"
@@ -380,9 +381,59 @@ TEST_CASE("a later character does not change earlier logits, an earlier one chan
       const Tensor<float> given = net.forward(other, exact).logits;
       for (int r = 0; r < 20; ++r) {
         const bool may_differ = r / 5 == changed / 5 && r >= changed;
-        CHECK(same_bits(block(logits, r, 0, 1, 6), block(given, r, 0, 1, 6)) == !may_differ);
+        CHECK(same_bits(copied(block(logits, r, 0, 1, 6)), copied(block(given, r, 0, 1, 6))) ==
+              !may_differ);
       }
     }
+  }
+}
+
+TEST_CASE("views are blocks and transposes, and a product goes where it is put") {
+  Tensor<float> x(3, 4);
+  std::iota(x.data.begin(), x.data.end(), 0.0F);
+  CHECK(copied(block(std::as_const(x), 1, 1, 2, 3)).data == std::vector<float>{5, 6, 7, 9, 10, 11});
+  CHECK(copied(transposed(block(std::as_const(x), 1, 2, 2, 2))).data ==
+        std::vector<float>{6, 10, 7, 11});
+  CHECK(copied(transposed(x)).data == transpose(x).data);
+  CHECK(copied(transposed(x)).rows == 4);
+  Tensor<float> two(2, 2);
+  two.data = {1, 2, 3, 4};
+  put(two, transposed(block(x, 0, 0, 2, 2)));
+  CHECK(x.data == std::vector<float>{1, 3, 2, 3, 2, 4, 6, 7, 8, 9, 10, 11});
+
+  // With a Precision that multiplies where operands lie, and with one that only knows tensors.
+  struct TensorsOnly {
+    using value_type = float;
+    static Tensor<float> matmul(const Tensor<float>& a, const Tensor<float>& b) {
+      return Exact<float>{}.matmul(a, b);
+    }
+  };
+  RolePrecision policy(PrecisionSpec{}, 1, -1);
+  TensorsOnly tensors;
+  Tensor<float> y(3, 4);
+  Tensor<float> z(3, 4);
+  product(policy, transposed(two), block(x, 1, 1, 2, 3), block(y, 0, 1, 2, 3));
+  product(tensors, transposed(two), block(x, 1, 1, 2, 3), block(z, 0, 1, 2, 3));
+  CHECK(y.data == std::vector<float>{0, 31, 36, 40, 0, 44, 52, 58, 0, 0, 0, 0});
+  CHECK(z.data == y.data);
+}
+
+TEST_CASE("activations in float are those in double, and sums along a row do not depend on T") {
+  Tensor<float> x(1, 2001);
+  for (int i = 0; i < x.cols; ++i) x.row(0)[i] = 0.01F * static_cast<float>(i - 1000);
+  Tensor<double> wide(1, x.cols);
+  std::copy(x.data.begin(), x.data.end(), wide.data.begin());
+  const auto check = [&](const Activated<float>& given, const Activated<double>& wanted) {
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      const double value = wanted.value.data[i];
+      CHECK(std::abs(given.value.data[i] - value) <= 3e-7 * std::abs(value) + 1e-45);
+      CHECK(std::abs(given.slope.data[i] - wanted.slope.data[i]) <= 3e-6);
+    }
+  };
+  check(gelu(x), gelu(wide));
+  check(silu(x), silu(wide));
+  for (const int n : {0, 1, 15, 16, 17, 40}) {
+    CHECK(sum_over<int>(n, [](int j) { return j + 1; }) == n * (n + 1) / 2);
   }
 }
 
