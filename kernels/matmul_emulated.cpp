@@ -48,7 +48,7 @@ Flags run(const MatmulFormats& formats, Order order, MatmulShape shape, const T*
   std::vector<Unpacked<S>> result(shape.m * shape.n);
   matmul(product, sum, order, shape, x.data(), y.data(), c != nullptr ? z.data() : nullptr,
          result.data());
-  report(raised, formats, order.kind != OrderKind::fma_sequential);
+  report(raised, formats, rounds_products(order.kind));
   for (std::size_t i = 0; i < result.size(); ++i) {
     const S code = round_pack(result[i], container<T>, {}).code;
     out[i] = std::bit_cast<T>(static_cast<BitsOf<T>>(code));
@@ -61,7 +61,7 @@ Flags run(const MatmulFormats& formats, Order order, MatmulShape shape, const T*
 template <class T>
 Flags matmul(const MatmulFormats& formats, Order order, MatmulShape shape, const T* a, const T* b,
              const T* c, T* out) {
-  const bool uses_product = order.kind != OrderKind::fma_sequential;
+  const bool uses_product = rounds_products(order.kind);
   for (const Format& f :
        {formats.accumulator, uses_product ? formats.product : formats.accumulator}) {
     if (const auto problem = problem_with(f)) throw std::invalid_argument(*problem);
@@ -85,6 +85,13 @@ Flags matmul(const MatmulFormats& formats, Order order, MatmulShape shape, const
   if (uses_product) {
     at_least(needs(Operation::mul, operand, formats.product));
     at_least(needs(Operation::add, inner, formats.accumulator));
+    if (order.kind == OrderKind::compensated)
+      at_least(needs(Operation::fma, inner, formats.product));
+  } else if (order.kind == OrderKind::exact) {
+    at_least(2 * operand);
+    at_least(
+        leading_bits(formats.accumulator.precision, formats.rounding.mode, formats.random.count) +
+        2);
   } else {
     at_least(needs(Operation::fma, operand, formats.accumulator));
   }

@@ -152,15 +152,15 @@ int matmul(const py::array_t<T>& a, const py::array_t<T>& b, const std::optional
            py::array_t<T>& out, Format product, Format accumulator, const std::string& order,
            std::size_t block, const How& how) {
   using halfulp::kernels::OrderKind;
-  static constexpr std::array<const char*, 4> names = {"sequential", "pairwise", "blocked",
-                                                       "fma-sequential"};
   halfulp::kernels::Order chosen{OrderKind::sequential, block};
+  const auto& names = halfulp::kernels::order_names;
   std::size_t i = 0;
-  while (i < names.size() && order != names[i]) ++i;
-  if (i == names.size()) {
-    throw std::invalid_argument(
-        "order '" + order +
-        "' is unknown; choose one of sequential, pairwise, blocked(n), fma-sequential");
+  while (i < std::size(names) && order != names[i]) ++i;
+  if (i == std::size(names)) {
+    std::string known;
+    for (const char* name : names) known += std::string(known.empty() ? "" : ", ") + name;
+    throw std::invalid_argument("order '" + order + "' is unknown; choose one of " + known +
+                                " (blocked as blocked(n))");
   }
   chosen.kind = static_cast<OrderKind>(i);
   const halfulp::kernels::MatmulShape shape{static_cast<std::size_t>(a.shape(0)),

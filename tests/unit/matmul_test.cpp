@@ -1,8 +1,10 @@
 #include <catch2/catch_test_macros.hpp>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <random>
 #include <vector>
 
@@ -21,10 +23,9 @@ using namespace halfulp::kernels;
 
 namespace {
 
-constexpr Order all_orders[] = {{OrderKind::sequential},
-                                {OrderKind::pairwise},
-                                {OrderKind::blocked, 4},
-                                {OrderKind::fma_sequential}};
+constexpr Order all_orders[] = {{OrderKind::sequential}, {OrderKind::pairwise},
+                                {OrderKind::blocked, 4}, {OrderKind::fma_sequential},
+                                {OrderKind::kahan},      {OrderKind::compensated}};
 
 std::vector<float> normal(std::size_t n, unsigned seed) {
   std::mt19937 g(seed);
@@ -189,4 +190,68 @@ TEST_CASE(
                     {OrderKind::sequential}, {1, 1, 1}, a, b, nullptr, &out),
       RoundingError);
   CHECK(out == -5);
+}
+
+TEST_CASE("an exact sum keeps every bit, in any order of its terms") {
+  // Of 2^1000, many small numbers and −2^1000 only the small ones are left.
+  std::mt19937_64 g(6);
+  ExactSum<u64> total(-1100, 1100);
+  ExactSum<u64> reversed(-1100, 1100);
+  std::vector<Unpacked<u64>> terms;
+  u128 expected = 0;
+  for (int i = 0; i < 500; ++i) {
+    const u64 significand = g() >> 12;
+    const bool negative = (g() & 1) != 0;
+    expected = negative ? expected - significand : expected + significand;
+    terms.push_back({.kind = Kind::finite,
+                     .negative = negative,
+                     .exponent = -1074,
+                     .significand = significand});
+    const int far = static_cast<int>(g() % 2000) - 1000;
+    const u64 other = g() | 1;
+    for (const bool sign : {false, true})
+      terms.push_back(
+          {.kind = Kind::finite, .negative = sign, .exponent = far, .significand = other});
+  }
+  std::shuffle(terms.begin(), terms.end(), g);
+  for (const auto& term : terms) total.add(term);
+  for (std::size_t i = terms.size(); i-- > 0;) reversed.add(terms[i]);
+  for (const auto* sum : {&total, &reversed}) {
+    const auto result = sum->result(Mode::nearest_even);
+    const bool negative = (expected >> 127) != 0;
+    CHECK(result.kind == Kind::finite);
+    CHECK(result.negative == negative);
+    CHECK_FALSE(result.sticky);
+    const u128 magnitude = negative ? ~expected + 1 : expected;
+    const int below = -1074 - result.exponent;  // bits of the result below those of the terms
+    REQUIRE(below >= 0);
+    CHECK(static_cast<u128>(result.significand) == magnitude << below);
+  }
+}
+
+TEST_CASE("signs of exact zeros, and what is no number") {
+  const auto sum = [](std::vector<float> values, Mode mode) {
+    ExactSum<u64> total(-150, 130);
+    for (const float v : values)
+      total.add(unpack<u64>(std::bit_cast<std::uint32_t>(v), formats::binary32));
+    return total.result(mode);
+  };
+  const auto is_zero = [](const Unpacked<u64>& x, bool negative) {
+    return x.kind == Kind::zero && x.negative == negative;
+  };
+  for (const Mode mode : {Mode::nearest_even, Mode::down}) {
+    const bool down = mode == Mode::down;
+    CHECK(is_zero(sum({}, mode), false));
+    CHECK(is_zero(sum({0.0F, 0.0F}, mode), false));
+    CHECK(is_zero(sum({-0.0F, -0.0F}, mode), true));
+    CHECK(is_zero(sum({0.0F, -0.0F}, mode), down));
+    CHECK(is_zero(sum({1.5F, -1.5F}, mode), down));
+    CHECK(is_zero(sum({1.5F, -0.0F, -1.5F}, mode), down));
+  }
+  constexpr float infinity = std::numeric_limits<float>::infinity();
+  CHECK(sum({1, -infinity}, Mode::up).kind == Kind::infinite);
+  CHECK(sum({1, -infinity}, Mode::up).negative);
+  CHECK(sum({infinity, -infinity}, Mode::up).kind == Kind::nan);
+  CHECK(sum({infinity, -infinity}, Mode::up).raised == flag_invalid);
+  CHECK(sum({NAN, infinity}, Mode::up).raised == 0);
 }

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from halfulp._core import Format, RoundingError, __version__
 from halfulp._elementwise import add, decode, div, encode, fma, mul, round, sqrt, sub
 from halfulp._formats import exact_value, format, formats, values
-from halfulp._matmul import matmul
+from halfulp._matmul import dot, matmul, sum
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -32,6 +32,7 @@ __all__ = [
     "add",
     "decode",
     "div",
+    "dot",
     "encode",
     "exact_value",
     "fma",
@@ -42,6 +43,7 @@ __all__ = [
     "round",
     "sqrt",
     "sub",
+    "sum",
     "sweep",
     "values",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -72,8 +73,10 @@ def matmul(
 
     operands: if given, every element of a and b must be a value of that format; c must hold values
     of accumulate. product: the format that each a*b is rounded to (default: that of accumulate; not
-    used by fma-sequential). accumulate: the format of every sum. order: 'sequential', 'pairwise',
-    'blocked(n)', 'fma-sequential'; sums start at c, or at +0. With stochastic rounding, product k
+    used by fma-sequential and exact). accumulate: the format of every sum. order: 'sequential',
+    'pairwise', 'blocked(n)', 'fma-sequential', 'kahan', 'compensated' (Dot2 of Ogita, Rump and
+    Oishi 2005; an infinite product or sum makes it NaN), or 'exact' (Kulisch: exact products, exact
+    sum, rounded once); sums start at c, or at +0. With stochastic rounding, product k
     of element (m, n) takes the random bits of index 2((mN+n)K+k), the sum after it those of the
     next index. The result is float32 where that holds `accumulate` and the operands are no wider,
     else float64. Strided operands are gathered first.
@@ -100,10 +103,10 @@ def matmul(
     wide = any(m is not None and m.dtype == np.float64 for m in (x, y, z))
     dtype: Any = np.float64 if wide or not as_format("binary32").holds(accumulator) else np.float32
     kind, block = _parse_order(order)
-    if product is not None and kind == "fma-sequential":
+    if product is not None and kind in ("fma-sequential", "exact"):
         raise ValueError(
-            "order 'fma-sequential' rounds no products, so product= has no meaning there; "
-            "choose order='sequential', 'pairwise' or 'blocked(n)'"
+            f"order '{kind}' rounds no products, so product= has no meaning there; "
+            "choose order='sequential', 'pairwise', 'blocked(n)', 'kahan' or 'compensated'"
         )
     how = make_how(
         "matmul",
@@ -130,3 +133,50 @@ def matmul(
         how,
     )
     return out
+
+
+def dot(a: ArrayLike, b: ArrayLike, c: ArrayLike | None = None, **options: Any) -> Any:
+    """The inner product of two vectors [+ the number c], as `matmul` of a row and a column.
+
+    All options are those of matmul: accumulate=, product=, order=, rounding= and so on. The result
+    is a NumPy scalar.
+    """
+    x, y = _values(a, "a"), _values(b, "b")
+    if x.ndim != 1 or x.shape != y.shape:
+        raise ValueError(
+            f"a has shape {x.shape} and b {y.shape}; dot takes two vectors of one length"
+        )
+    start = None if c is None else np.asarray(c).reshape(1, 1)
+    return matmul(x[np.newaxis, :], y[:, np.newaxis], start, **options)[0, 0]
+
+
+def sum(  # as numpy.sum; only inside this package
+    x: ArrayLike,
+    format: FormatLike = "binary32",
+    *,
+    axis: int | None = None,
+    order: str = "sequential",
+    **options: Any,
+) -> Any:
+    """The sum of x with every addition rounded to `format`, starting at +0.
+
+    x: its elements are taken at their exact values. axis: the one that is summed over (default: all
+    elements in row-major order, to a scalar). order: as in matmul; 'fma-sequential' is 'sequential'
+    here. options: rounding=, overflow=, nan_to=, seed= and so on, as in matmul; the addition of
+    element k of sum m takes the random bits of index 2(mK+k)+1.
+    """
+    values = _values(x, "x")
+    if axis is not None and not -values.ndim <= axis < values.ndim:
+        raise ValueError(f"axis is {axis}, but x has {values.ndim} dimensions")
+    moved = values.reshape(1, -1) if axis is None else np.moveaxis(values, axis, -1)
+    rows = moved.reshape(math.prod(moved.shape[:-1]), moved.shape[-1])
+    for name in ("operands", "product", "accumulate", "model"):
+        if name in options:
+            raise TypeError(f"sum has no option {name}; the format of every addition is `format`")
+    wide = rows.dtype == np.float64
+    ones = np.ones((rows.shape[1], 1), dtype=np.float64 if wide else np.float32)
+    kind, _ = _parse_order(order)
+    # Times one, "rounded" to the format that the elements have already: nothing moves.
+    exact = None if kind in ("fma-sequential", "exact") else ("binary64" if wide else "binary32")
+    total = matmul(rows, ones, accumulate=format, product=exact, order=order, **options)
+    return total[0, 0] if axis is None else total.reshape(moved.shape[:-1])
