@@ -278,8 +278,16 @@ Overflow parse_overflow(std::string_view name) {
 NanTo parse_nan_to(std::string_view name) {
   return parse_enum<NanTo>("nan_to", nan_to_names, name);
 }
-Operation parse_operation(std::string_view name) {
-  return parse_enum<Operation>("operation", operation_names, name);
+Operation parse_operation(std::string_view given) {
+  std::string name(given);
+  std::replace(name.begin(), name.end(), '_', '-');
+  std::vector<std::string_view> all;
+  for (int i = 0; i < operation_count; ++i) {
+    all.push_back(name_of(static_cast<Operation>(i)));
+    if (all.back() == name) return static_cast<Operation>(i);
+  }
+  throw std::invalid_argument("operation '" + std::string(given) + "' is unknown; choose one of " +
+                              joined(all));
 }
 NanEncoding parse_nan_encoding(std::string_view name) {
   return parse_enum<NanEncoding>("nan", nan_encodings, name);
@@ -298,7 +306,7 @@ std::string_view name_of(NanTo policy) {
   return nan_to_names[static_cast<int>(policy)];
 }
 std::string_view name_of(Operation op) {
-  return operation_names[static_cast<int>(op)];
+  return row_of(op).name;
 }
 std::string_view name_of(NanEncoding e) {
   return nan_encodings[static_cast<int>(e)];

@@ -31,7 +31,6 @@ struct Job {
   Rounding rounding;
   RandomStream random;
   std::uint8_t* flags;
-  int bits;  // leading bits the exact operation delivers
   bool stochastic;
   bool out_as_values;  // `out` stores values of a hardware type in another format
 
@@ -44,7 +43,7 @@ struct Job {
           unpack<S>(static_cast<S>(load(at[k], size_of(operands[k].element))), operands[k].format);
     }
     const RandomBits r = stochastic ? random.at(index) : RandomBits{};
-    return round_pack(exact(op, x[0], x[1], x[2], rounding.mode, bits), format, rounding, r);
+    return perform(op, x[0], x[1], x[2], format, rounding, r);
   }
 
   // Calls visit(pointers, index) for each element in row-major order.
@@ -140,7 +139,12 @@ void require_valid(Operation op, std::span<const Array> operands, const Array& o
     throw std::invalid_argument("random_bits is " + std::to_string(random.count) +
                                 ", but must be 1 to 64");
   }
-  if (holds_codes(out.element)) {
+  if (is_predicate(op)) {
+    if (!holds_codes(out.element)) {
+      throw std::invalid_argument(std::string(name_of(op)) +
+                                  " gives small integers, so its result is an array of codes");
+    }
+  } else if (holds_codes(out.element)) {
     const auto room = static_cast<int>(size_of(out.element) * 8);
     if (format.width() > room) {
       throw std::invalid_argument("codes of " + name_of(format) + " have " +
@@ -173,11 +177,11 @@ void run_job(Operation op, std::span<const Array> operands, const Array& out, Fo
                    .rounding = rounding,
                    .random = random,
                    .flags = flags,
-                   .bits = leading_bits(format.precision, rounding.mode, random.count),
                    .stochastic = is_stochastic(rounding.mode),
                    .out_as_values = !holds_codes(out.element) && !(out.format == format)};
-  const bool may_fail = rounding.overflow == Overflow::error ||
-                        (!format.has_nan() && rounding.nan_to == NanTo::error);
+  const bool may_fail =
+      !is_predicate(op) && (rounding.overflow == Overflow::error ||
+                            (!format.has_nan() && rounding.nan_to == NanTo::error));
   if (may_fail) job.check();
   job.run();
 }
@@ -260,7 +264,7 @@ void apply(Operation op, std::span<const Array> operands, const Array& out, Form
   } else if (needed <= width_of<u128>) {
     run_job<u128>(op, operands, out, format, rounding, random, flags);
   } else {
-    throw std::invalid_argument(too_wide(needed));
+    run_job<u256>(op, operands, out, format, rounding, random, flags);
   }
 }
 

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "emu/core/arithmetic.hpp"
+#include "emu/core/operations.hpp"
 #include "emu/core/formats.hpp"
 #include "emu/names.hpp"
 #include "tests/oracle/oracle.hpp"
