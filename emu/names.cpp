@@ -70,10 +70,11 @@ std::string hex(u64 v) {
   return {buffer.begin(), end};
 }
 
-// IEEE P3109 (draft): binary{K}p{P}{s|u}{e|f}, K bits, precision P, signed or unsigned, extended
-// (with infinities) or finite. 1.0 lies in the middle of the positive codes, which fixes the bias.
+// IEEE P3109 (draft, informative: the standard may yet change): binary{K}p{P}{s|u}{e|f}, also
+// written p3109_k{K}p{P}{s|u}{e|f}: K bits, precision P, signed or unsigned, extended (with
+// infinities) or finite. 1.0 lies in the middle of the positive codes, which fixes the bias.
 std::optional<Format> parse_p3109(const std::string& name) {
-  static const std::regex pattern("binary([0-9]{1,2})p([0-9]{1,2})([su])([ef])");
+  static const std::regex pattern("(?:binary|p3109_k)([0-9]{1,2})p([0-9]{1,2})([su])([ef])");
   std::smatch m;
   if (!std::regex_match(name, m, pattern)) return std::nullopt;
   const int width = std::stoi(m[1]);

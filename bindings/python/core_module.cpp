@@ -8,6 +8,7 @@
 #include <array>
 
 #include "emu/arrays/arrays.hpp"
+#include "emu/core/probability.hpp"
 #include "emu/names.hpp"
 #include "kernels/matmul_emulated.hpp"
 
@@ -152,6 +153,26 @@ py::tuple compute(const std::string& operation, const Codes& operands, Format fo
   if (halfulp::is_predicate(op)) return py::make_tuple(to_python(y.code), 0);
   halfulp::require_reportable(y.flags, "the operand", format, how.rounding);
   return py::make_tuple(to_python(y.code), int{y.flags & halfulp::ieee_flags});
+}
+
+// The two outcomes of a stochastic rounding of one code: (code toward zero, code away, k), the
+// second for k of the 2^r values of R.
+py::tuple outcomes(const py::int_& code, Format from, Format format, const How& how) {
+  if (!is_stochastic(how.rounding.mode)) {
+    throw std::invalid_argument("probabilities are those of a stochastic mode, and '" +
+                                std::string(name_of(how.rounding.mode)) + "' draws nothing");
+  }
+  if (const auto problem = problem_with(how.rounding, format))
+    throw std::invalid_argument(*problem);
+  const auto x = halfulp::unpack<u128>(from_python(code), from);
+  halfulp::Rounding either = how.rounding;
+  either.mode = halfulp::Mode::stochastic_equal;
+  for (const u64 bit : {0, 1}) {
+    halfulp::require_reportable(halfulp::round_pack(x, format, either, {bit, 1}).flags,
+                                "the operand", format, how.rounding);
+  }
+  const auto o = halfulp::stochastic_outcomes(x, format, how.rounding, how.random.count);
+  return py::make_tuple(to_python(o.toward_zero), to_python(o.away), to_python(o.away_count));
 }
 
 // Contiguous (m, k), (k, n) and (m, n) arrays of T; the caller has checked shapes.
@@ -365,6 +386,8 @@ PYBIND11_MODULE(_core, m) {
   m.def("apply", &apply, py::arg("operation"), py::arg("operands"), py::arg("out"),
         py::arg("out_kind"), py::arg("format"), py::arg("how"), py::arg("flags") = py::none());
   m.def("compute", &compute, py::arg("operation"), py::arg("operands"), py::arg("format"),
+        py::arg("how"));
+  m.def("outcomes", &outcomes, py::arg("code"), py::arg("from_format"), py::arg("format"),
         py::arg("how"));
   m.def("matmul32", &matmul<float>, py::arg("a").noconvert(), py::arg("b").noconvert(),
         py::arg("c"), py::arg("out").noconvert(), py::arg("product"), py::arg("accumulator"),

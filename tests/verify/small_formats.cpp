@@ -3,6 +3,7 @@
 // included.
 #include <memory>
 
+#include "emu/core/probability.hpp"
 #include "tests/verify/verify.hpp"
 
 namespace verify {
@@ -206,9 +207,60 @@ std::vector<Unit> small_format_units(Level level) {
   return units;
 }
 
+namespace {
+
+// The predicted outcomes of every binary16 value (or every stride-th): how many R the oracle sends
+// away, counted over all 2^r of them, and the codes that it gives then and else.
+Tally count_outcomes(const SharedSubject& f, u64 stride) {
+  Tally tally;
+  oracle::Situation s;
+  const Subject from(halfulp::formats::binary16);
+  Application a{.op = Operation::convert, .operand_formats = {&from}, .result = f.get()};
+  for (u64 x = 0; x < 65536; x += stride) {
+    a.operands[0] = x;
+    situate(a, s);
+    const auto value = halfulp::unpack<u64>(x, from.emulated);
+    const bool inexact = s.kind == oracle::Situation::Kind::finite && !s.negative_in_unsigned &&
+                         !s.below_least_without_zero && !s.grid.exact;
+    for (int m = halfulp::deterministic_mode_count; m < halfulp::mode_count; ++m) {
+      for (int r = 1; r <= 8; ++r) {
+        halfulp::Rounding rounding{.mode = static_cast<halfulp::Mode>(m)};
+        const auto got = halfulp::stochastic_outcomes(value, f->emulated, rounding, r);
+        u64 away = 0;
+        bool codes_right = true;
+        for (u64 bits = 0; bits < u64{1} << r; ++bits) {
+          const auto choice = choice_of(rounding, {bits, r});
+          const bool goes = inexact && goes_away(s.grid, choice, s.negative);
+          away += goes ? 1 : 0;
+          // What the core gives for this R, which the units above hold against the oracle.
+          const auto one = halfulp::round_pack(value, f->emulated, rounding, {bits, r}).code;
+          codes_right = codes_right && one == (goes ? got.away : got.toward_zero);
+        }
+        // Beyond the binade of the largest value both outcomes are the overflow's.
+        if (got.away == got.toward_zero && s.lower_overflows) away = 0;
+        tally.cases += u64{1} << r;
+        const bool right = got.away_count == away && codes_right;
+        if (!right && ++tally.mismatches <= 3) {
+          tally.examples.push_back("outcomes of binary16 " + std::to_string(x) + " in " + f->name +
+                                   " " + std::string(name_of(rounding.mode)) +
+                                   " r=" + std::to_string(r));
+        }
+      }
+    }
+  }
+  return tally;
+}
+
+}  // namespace
+
 std::vector<Unit> stochastic_units(Level level) {
   std::vector<Unit> units;
   const bool full = level == Level::full;
+  for (const Subject& subject : formats_of_at_most(8)) {
+    const auto f = std::make_shared<const Subject>(subject);
+    units.push_back({"probability/" + f->name, f->name, "probability",
+                     [=] { return count_outcomes(f, full ? 7 : 509); }});
+  }
   for (const Subject& subject : formats_of_at_most(8)) {
     const auto f = std::make_shared<const Subject>(subject);
     const bool tiny_format = f->emulated.width() <= 6;
