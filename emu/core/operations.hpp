@@ -1,8 +1,8 @@
 // The operations by name: one row each, an exact operation on unpacked operands, one round_pack.
 //
-// Another operation is an enumerator, its row, a case in `exact` (or in `predicate`), and a case in
-// `required_bits` where it needs more bits than its operands have. Names, arrays, the command line
-// and the tests' loops over all operations take it from there.
+// Another operation is an enumerator, its row, a case in `exact_further` (or `predicate`), and one
+// in `required_bits` where it needs more bits than its operands have. Names, arrays, the command
+// line and the tests' loops over all operations take it from there.
 #pragma once
 
 #include "emu/core/integral.hpp"
@@ -82,6 +82,11 @@ constexpr int operand_count(Operation op) {
   return row_of(op).operands;
 }
 
+// Loops over arrays keep arithmetic apart, because it is faster compiled without the others.
+constexpr bool is_arithmetic(Operation op) {
+  return op <= Operation::fma;
+}
+
 constexpr bool is_predicate(Operation op) {
   return op >= Operation::classify;
 }
@@ -118,20 +123,29 @@ constexpr int required_bits(Operation op, int operand_precision, Format result, 
   return need;
 }
 
-// One operation, exactly. Operands beyond operand_count(op) are ignored. The mode and its random
-// bits matter to the sign of an exact zero sum and to rounding to an integer, the format to
-// neighbours.
+// Arithmetic, exactly. Operands beyond operand_count(op) are ignored. The mode only decides the
+// sign of an exact zero sum; `bits` leading ones are delivered.
 template <class S>
-constexpr Unpacked<S> exact(Operation op, const Unpacked<S>& a, const Unpacked<S>& b,
-                            const Unpacked<S>& c, Format f, Mode mode, RandomBits random) {
+constexpr Unpacked<S> exact_arithmetic(Operation op, const Unpacked<S>& a, const Unpacked<S>& b,
+                                       const Unpacked<S>& c, Mode mode, int bits) {
   switch (op) {
     case Operation::convert: return a;
     case Operation::add: return exact_add(a, b, mode);
     case Operation::sub: return exact_add(a, negate(b), mode);
     case Operation::mul: return exact_mul(a, b);
-    case Operation::div: return exact_div(a, b, leading_bits(f.precision, mode, random.count));
-    case Operation::sqrt: return exact_sqrt(a, leading_bits(f.precision, mode, random.count));
+    case Operation::div: return exact_div(a, b, bits);
+    case Operation::sqrt: return exact_sqrt(a, bits);
     case Operation::fma: return exact_fma(a, b, c, mode);
+    default: return {};
+  }
+}
+
+// The other operations, exactly. The mode and its random bits matter to rounding to an integer, the
+// format to neighbours.
+template <class S>
+constexpr Unpacked<S> exact_further(Operation op, Unpacked<S> a, Unpacked<S> b, Format f, Mode mode,
+                                    RandomBits random) {
+  switch (op) {
     case Operation::remainder: return exact_remainder(a, b);
     case Operation::round_to_integral: return to_integral(a, mode, random, flag_inexact);
     case Operation::round_to_integral_quiet: return to_integral(a, mode, random, 0);
@@ -154,7 +168,14 @@ constexpr Unpacked<S> exact(Operation op, const Unpacked<S>& a, const Unpacked<S
 }
 
 template <class S>
-constexpr int predicate(Operation op, const Unpacked<S>& a, const Unpacked<S>& b, Format f) {
+constexpr Unpacked<S> exact(Operation op, const Unpacked<S>& a, const Unpacked<S>& b,
+                            const Unpacked<S>& c, Format f, Mode mode, RandomBits random) {
+  if (!is_arithmetic(op)) return exact_further(op, a, b, f, mode, random);
+  return exact_arithmetic(op, a, b, c, mode, leading_bits(f.precision, mode, random.count));
+}
+
+template <class S>
+constexpr int predicate(Operation op, Unpacked<S> a, Unpacked<S> b, Format f) {
   switch (op) {
     case Operation::classify: return static_cast<int>(classify(a, f));
     case Operation::compare: return static_cast<int>(compare(a, b));
