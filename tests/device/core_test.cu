@@ -9,8 +9,8 @@
 #include <cstring>
 #include <vector>
 
-#include "emu/core/operations.hpp"
 #include "emu/core/formats.hpp"
+#include "emu/core/operations.hpp"
 #include "emu/core/philox.hpp"
 
 namespace {
