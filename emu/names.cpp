@@ -70,10 +70,11 @@ std::string hex(u64 v) {
   return {buffer.begin(), end};
 }
 
-// IEEE P3109 (draft): binary{K}p{P}{s|u}{e|f}, K bits, precision P, signed or unsigned, extended
-// (with infinities) or finite. 1.0 lies in the middle of the positive codes, which fixes the bias.
+// IEEE P3109 (draft, informative: the standard may yet change): binary{K}p{P}{s|u}{e|f}, also
+// written p3109_k{K}p{P}{s|u}{e|f}: K bits, precision P, signed or unsigned, extended (with
+// infinities) or finite. 1.0 lies in the middle of the positive codes, which fixes the bias.
 std::optional<Format> parse_p3109(const std::string& name) {
-  static const std::regex pattern("binary([0-9]{1,2})p([0-9]{1,2})([su])([ef])");
+  static const std::regex pattern("(?:binary|p3109_k)([0-9]{1,2})p([0-9]{1,2})([su])([ef])");
   std::smatch m;
   if (!std::regex_match(name, m, pattern)) return std::nullopt;
   const int width = std::stoi(m[1]);
@@ -278,8 +279,16 @@ Overflow parse_overflow(std::string_view name) {
 NanTo parse_nan_to(std::string_view name) {
   return parse_enum<NanTo>("nan_to", nan_to_names, name);
 }
-Operation parse_operation(std::string_view name) {
-  return parse_enum<Operation>("operation", operation_names, name);
+Operation parse_operation(std::string_view given) {
+  std::string name(given);
+  std::replace(name.begin(), name.end(), '_', '-');
+  std::vector<std::string_view> all;
+  for (int i = 0; i < operation_count; ++i) {
+    all.push_back(name_of(static_cast<Operation>(i)));
+    if (all.back() == name) return static_cast<Operation>(i);
+  }
+  throw std::invalid_argument("operation '" + std::string(given) + "' is unknown; choose one of " +
+                              joined(all));
 }
 NanEncoding parse_nan_encoding(std::string_view name) {
   return parse_enum<NanEncoding>("nan", nan_encodings, name);
@@ -298,7 +307,7 @@ std::string_view name_of(NanTo policy) {
   return nan_to_names[static_cast<int>(policy)];
 }
 std::string_view name_of(Operation op) {
-  return operation_names[static_cast<int>(op)];
+  return row_of(op).name;
 }
 std::string_view name_of(NanEncoding e) {
   return nan_encodings[static_cast<int>(e)];

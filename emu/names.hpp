@@ -6,8 +6,8 @@
 #include <string>
 #include <string_view>
 
-#include "emu/core/arithmetic.hpp"
 #include "emu/core/formats.hpp"
+#include "emu/core/operations.hpp"
 
 namespace halfulp {
 
@@ -33,7 +33,7 @@ std::optional<std::string> problem_with(const Rounding& rounding, Format f);
 Mode parse_mode(std::string_view name);
 Overflow parse_overflow(std::string_view name);
 NanTo parse_nan_to(std::string_view name);
-Operation parse_operation(std::string_view name);
+Operation parse_operation(std::string_view given);  // next-up, or next_up as in Python
 std::string_view name_of(Operation op);
 std::string_view name_of(Mode mode);
 std::string_view name_of(Overflow policy);

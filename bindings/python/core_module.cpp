@@ -8,6 +8,7 @@
 #include <array>
 
 #include "emu/arrays/arrays.hpp"
+#include "emu/core/probability.hpp"
 #include "emu/names.hpp"
 #include "kernels/matmul_emulated.hpp"
 
@@ -19,6 +20,7 @@ using halfulp::Array;
 using halfulp::Element;
 using halfulp::Format;
 using halfulp::u128;
+using halfulp::u256;
 using halfulp::u64;
 
 py::int_ to_python(u128 v) {
@@ -113,9 +115,22 @@ u128 from_python(const py::int_& v) {
   return (static_cast<u128>(high) << 64) | low;
 }
 
+using Codes = std::vector<std::pair<py::int_, Format>>;
+
+template <class S>
+halfulp::Packed<u128> compute_on(halfulp::Operation op, const Codes& operands, Format format,
+                                 const How& how) {
+  std::array<halfulp::Unpacked<S>, 3> x{};
+  for (std::size_t i = 0; i < operands.size(); ++i)
+    x[i] = halfulp::unpack<S>(from_python(operands[i].first), operands[i].second);
+  const halfulp::RandomBits random =
+      is_stochastic(how.rounding.mode) ? how.random.at(0) : halfulp::RandomBits{};
+  const auto y = halfulp::perform(op, x[0], x[1], x[2], format, how.rounding, random);
+  return {static_cast<u128>(y.code), y.flags};
+}
+
 // One operation on codes of any formats, 128 bits wide at most: (code, flags).
-py::tuple compute(const std::string& operation,
-                  const std::vector<std::pair<py::int_, Format>>& operands, Format format,
+py::tuple compute(const std::string& operation, const Codes& operands, Format format,
                   const How& how) {
   const halfulp::Operation op = halfulp::parse_operation(operation);
   if (static_cast<int>(operands.size()) != halfulp::operand_count(op)) {
@@ -124,26 +139,40 @@ py::tuple compute(const std::string& operation,
   }
   if (const auto problem = problem_with(how.rounding, format))
     throw std::invalid_argument(*problem);
-  std::array<halfulp::Unpacked<u128>, 3> x{};
   int precision = 0;
   int width = 0;
-  for (std::size_t i = 0; i < operands.size(); ++i) {
-    const Format f = operands[i].second;
-    x[i] = halfulp::unpack<u128>(from_python(operands[i].first), f);
+  for (const auto& [code, f] : operands) {
     precision = std::max(precision, f.precision);
     width = std::max(width, f.width());
   }
   const halfulp::Mode mode = how.rounding.mode;
   const int needed = halfulp::required_bits(op, precision, format, width, mode, how.random.count);
-  if (needed > halfulp::width_of<u128>) {
-    throw std::invalid_argument(halfulp::too_wide(needed));
-  }
-  const int bits = halfulp::leading_bits(format.precision, mode, how.random.count);
-  const halfulp::RandomBits random = is_stochastic(mode) ? how.random.at(0) : halfulp::RandomBits{};
-  const auto y = halfulp::round_pack(halfulp::exact(op, x[0], x[1], x[2], mode, bits), format,
-                                     how.rounding, random);
+  const bool narrow = needed <= halfulp::width_of<u128>;
+  const auto y = narrow ? compute_on<u128>(op, operands, format, how)
+                        : compute_on<u256>(op, operands, format, how);
+  if (halfulp::is_predicate(op)) return py::make_tuple(to_python(y.code), 0);
   halfulp::require_reportable(y.flags, "the operand", format, how.rounding);
   return py::make_tuple(to_python(y.code), int{y.flags & halfulp::ieee_flags});
+}
+
+// The two outcomes of a stochastic rounding of one code: (code toward zero, code away, k), the
+// second for k of the 2^r values of R.
+py::tuple outcomes(const py::int_& code, Format from, Format format, const How& how) {
+  if (!is_stochastic(how.rounding.mode)) {
+    throw std::invalid_argument("probabilities are those of a stochastic mode, and '" +
+                                std::string(name_of(how.rounding.mode)) + "' draws nothing");
+  }
+  if (const auto problem = problem_with(how.rounding, format))
+    throw std::invalid_argument(*problem);
+  const auto x = halfulp::unpack<u128>(from_python(code), from);
+  halfulp::Rounding either = how.rounding;
+  either.mode = halfulp::Mode::stochastic_equal;
+  for (const u64 bit : {0, 1}) {
+    halfulp::require_reportable(halfulp::round_pack(x, format, either, {bit, 1}).flags,
+                                "the operand", format, how.rounding);
+  }
+  const auto o = halfulp::stochastic_outcomes(x, format, how.rounding, how.random.count);
+  return py::make_tuple(to_python(o.toward_zero), to_python(o.away), to_python(o.away_count));
 }
 
 // Contiguous (m, k), (k, n) and (m, n) arrays of T; the caller has checked shapes.
@@ -338,9 +367,27 @@ PYBIND11_MODULE(_core, m) {
   m.def("mode_names", [] {
     return std::vector<std::string>(std::begin(halfulp::mode_names), std::end(halfulp::mode_names));
   });
+  m.def("operations", [] {  // (name, number of operands, whether it is a predicate)
+    std::vector<std::tuple<std::string, int, bool>> rows;
+    for (int i = 0; i < halfulp::operation_count; ++i) {
+      const auto op = static_cast<halfulp::Operation>(i);
+      rows.emplace_back(row_of(op).name, row_of(op).operands, is_predicate(op));
+    }
+    return rows;
+  });
+  m.def("class_names", [] {
+    return std::vector<std::string>(std::begin(halfulp::class_names),
+                                    std::end(halfulp::class_names));
+  });
+  m.def("ordering_names", [] {
+    return std::vector<std::string>(std::begin(halfulp::ordering_names),
+                                    std::end(halfulp::ordering_names));
+  });
   m.def("apply", &apply, py::arg("operation"), py::arg("operands"), py::arg("out"),
         py::arg("out_kind"), py::arg("format"), py::arg("how"), py::arg("flags") = py::none());
   m.def("compute", &compute, py::arg("operation"), py::arg("operands"), py::arg("format"),
+        py::arg("how"));
+  m.def("outcomes", &outcomes, py::arg("code"), py::arg("from_format"), py::arg("format"),
         py::arg("how"));
   m.def("matmul32", &matmul<float>, py::arg("a").noconvert(), py::arg("b").noconvert(),
         py::arg("c"), py::arg("out").noconvert(), py::arg("product"), py::arg("accumulator"),

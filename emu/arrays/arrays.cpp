@@ -31,12 +31,13 @@ struct Job {
   Rounding rounding;
   RandomStream random;
   std::uint8_t* flags;
-  int bits;  // leading bits the exact operation delivers
+  int bits;  // leading bits that exact arithmetic delivers
   bool stochastic;
   bool out_as_values;  // `out` stores values of a hardware type in another format
 
   using Pointers = std::array<std::byte*, 4>;  // three operands and out
 
+  template <bool arithmetic>
   Packed<S> compute(const Pointers& at, std::size_t index) const {
     std::array<Unpacked<S>, 3> x{};
     for (std::size_t k = 0; k < operands.size(); ++k) {
@@ -44,7 +45,12 @@ struct Job {
           unpack<S>(static_cast<S>(load(at[k], size_of(operands[k].element))), operands[k].format);
     }
     const RandomBits r = stochastic ? random.at(index) : RandomBits{};
-    return round_pack(exact(op, x[0], x[1], x[2], rounding.mode, bits), format, rounding, r);
+    if constexpr (arithmetic) {
+      return round_pack(exact_arithmetic(op, x[0], x[1], x[2], rounding.mode, bits), format,
+                        rounding, r);
+    } else {
+      return perform(op, x[0], x[1], x[2], format, rounding, r);
+    }
   }
 
   // Calls visit(pointers, index) for each element in row-major order.
@@ -72,19 +78,21 @@ struct Job {
 
   // Nothing may have been written when an error is reported, so errors are looked for in a pass of
   // their own.
+  template <bool arithmetic>
   void check() const {
     for_each([&](const Pointers& at, std::size_t index) {
-      const Flags raised = compute(at, index).flags;
+      const Flags raised = compute<arithmetic>(at, index).flags;
       if ((raised & (flag_nan_lost | flag_overflow)) != 0) {
         require_reportable(raised, "element " + std::to_string(index), format, rounding);
       }
     });
   }
 
+  template <bool arithmetic>
   void run() const {
     const std::size_t bytes = size_of(out.element);
     for_each([&](const Pointers& at, std::size_t index) {
-      const Packed<S> y = compute(at, index);
+      const Packed<S> y = compute<arithmetic>(at, index);
       const S code =
           out_as_values ? round_pack(unpack(y.code, format), out.format, {}).code : y.code;
       store(at[3], static_cast<u64>(code), bytes);
@@ -140,7 +148,12 @@ void require_valid(Operation op, std::span<const Array> operands, const Array& o
     throw std::invalid_argument("random_bits is " + std::to_string(random.count) +
                                 ", but must be 1 to 64");
   }
-  if (holds_codes(out.element)) {
+  if (is_predicate(op)) {
+    if (!holds_codes(out.element)) {
+      throw std::invalid_argument(std::string(name_of(op)) +
+                                  " gives small integers, so its result is an array of codes");
+    }
+  } else if (holds_codes(out.element)) {
     const auto room = static_cast<int>(size_of(out.element) * 8);
     if (format.width() > room) {
       throw std::invalid_argument("codes of " + name_of(format) + " have " +
@@ -176,10 +189,16 @@ void run_job(Operation op, std::span<const Array> operands, const Array& out, Fo
                    .bits = leading_bits(format.precision, rounding.mode, random.count),
                    .stochastic = is_stochastic(rounding.mode),
                    .out_as_values = !holds_codes(out.element) && !(out.format == format)};
-  const bool may_fail = rounding.overflow == Overflow::error ||
-                        (!format.has_nan() && rounding.nan_to == NanTo::error);
-  if (may_fail) job.check();
-  job.run();
+  const bool may_fail =
+      !is_predicate(op) && (rounding.overflow == Overflow::error ||
+                            (!format.has_nan() && rounding.nan_to == NanTo::error));
+  if (is_arithmetic(op)) {
+    if (may_fail) job.template check<true>();
+    job.template run<true>();
+  } else {
+    if (may_fail) job.template check<false>();
+    job.template run<false>();
+  }
 }
 
 }  // namespace
@@ -260,7 +279,7 @@ void apply(Operation op, std::span<const Array> operands, const Array& out, Form
   } else if (needed <= width_of<u128>) {
     run_job<u128>(op, operands, out, format, rounding, random, flags);
   } else {
-    throw std::invalid_argument(too_wide(needed));
+    run_job<u256>(op, operands, out, format, rounding, random, flags);
   }
 }
 

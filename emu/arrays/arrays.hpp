@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "emu/core/arithmetic.hpp"
+#include "emu/core/operations.hpp"
 #include "emu/core/philox.hpp"
 
 namespace halfulp {
@@ -58,12 +58,13 @@ struct RoundingError : std::domain_error {
 void require_reportable(Flags flags, const std::string& what, Format format,
                         const Rounding& rounding);
 
-// The sentence for an operation whose significand needs more than 128 bits.
+// The sentence for an algorithm on 128-bit significands that would need more.
 std::string too_wide(int needed_bits);
 
 // out[i] = the exact result of `op` on operands[…][i], rounded once into `format`, for each
 // row-major index i (element i uses random.at(i)). `out` holds codes of `format`, or values of a
-// type that holds every value of `format`. Operands have the shape of `out`; an operand may be the
+// type that holds every value of `format`; the integers of a predicate stand in an array of codes.
+// Operands have the shape of `out`; an operand may be the
 // very array `out`, but may not overlap it otherwise. `flags`, where given, has one byte per
 // element in row-major order. Throws std::invalid_argument for operands that do not fit together,
 // and RoundingError.

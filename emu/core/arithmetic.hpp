@@ -1,4 +1,5 @@
-// The operations: each is an exact operation on unpacked operands, then one round_pack.
+// Sums, products, quotients and square roots, exactly, and the comparison. Each takes and gives
+// unpacked numbers; rounding is left to one round_pack (operations.hpp).
 //
 // "Exact" means: the leading bits of the exact result and one sticky bit for the rest. An operation
 // takes `bits`, the number of leading bits that must be delivered before the sticky one; operands
@@ -9,45 +10,10 @@
 
 namespace halfulp {
 
-enum class Operation : std::uint8_t { convert, add, sub, mul, div, sqrt, fma };
-inline constexpr const char* operation_names[] = {"convert", "add",  "sub", "mul",
-                                                  "div",     "sqrt", "fma"};
-
-constexpr int operand_count(Operation op) {
-  switch (op) {
-    case Operation::convert:
-    case Operation::sqrt: return 1;
-    case Operation::fma: return 3;
-    default: return 2;
-  }
-}
-
 // Leading bits a result needs so that rounding to `precision` bits is decided: half-way needs 2
 // more, stochastic variants B and C look at r+1 bits of the tail and whether anything follows.
 constexpr int leading_bits(int precision, Mode mode, int random_count) {
   return precision + (is_stochastic(mode) ? random_count + 3 : 3);
-}
-
-// Least width of S for an operation: operands of at most `operand_precision` bits, codes of at most
-// `code_width` bits.
-constexpr int required_bits(Operation op, int operand_precision, Format result, int code_width,
-                            Mode mode, int random_count) {
-  const int bits = leading_bits(result.precision, mode, random_count);
-  const int wide = operand_precision > bits ? operand_precision : bits;
-  int need = code_width > result.width() ? code_width : result.width();
-  const auto at_least = [&need](int n) { need = n > need ? n : need; };
-  switch (op) {
-    case Operation::convert: at_least(operand_precision); break;
-    case Operation::mul: at_least(2 * operand_precision); break;
-    case Operation::add:
-    case Operation::sub: at_least(wide + 4); break;
-    case Operation::div: at_least(wide + 2); break;
-    case Operation::sqrt: at_least(wide + 4); break;
-    case Operation::fma:
-      at_least((2 * operand_precision > bits ? 2 * operand_precision : bits) + 4);
-      break;
-  }
-  return need;
 }
 
 namespace detail {
@@ -245,41 +211,6 @@ constexpr Ordering compare(const Unpacked<S>& a, const Unpacked<S>& b) {
   }
   if (order == 0) return Ordering::equal;
   return (order < 0) != a.negative ? Ordering::less : Ordering::greater;
-}
-
-// One operation, exactly. Operands beyond operand_count(op) are ignored.
-template <class S>
-constexpr Unpacked<S> exact(Operation op, const Unpacked<S>& a, const Unpacked<S>& b,
-                            const Unpacked<S>& c, Mode mode, int bits) {
-  switch (op) {
-    case Operation::convert: return a;
-    case Operation::add: return exact_add(a, b, mode);
-    case Operation::sub: return exact_add(a, negate(b), mode);
-    case Operation::mul: return exact_mul(a, b);
-    case Operation::div: return exact_div(a, b, bits);
-    case Operation::sqrt: return exact_sqrt(a, bits);
-    case Operation::fma: return exact_fma(a, b, c, mode);
-  }
-  return {};
-}
-
-// The operations on codes of one format.
-template <class S>
-constexpr Packed<S> operate(Operation op, S a, S b, S c, Format f, const Rounding& rounding,
-                            RandomBits random = {}) {
-  const int count = operand_count(op);
-  const Unpacked<S> x = unpack(a, f);
-  const Unpacked<S> y = count > 1 ? unpack(b, f) : Unpacked<S>{};
-  const Unpacked<S> z = count > 2 ? unpack(c, f) : Unpacked<S>{};
-  const int bits = leading_bits(f.precision, rounding.mode, random.count);
-  return round_pack(exact(op, x, y, z, rounding.mode, bits), f, rounding, random);
-}
-
-// A code of one format as a code of another.
-template <class S>
-constexpr Packed<S> convert(S code, Format from, Format to, const Rounding& rounding,
-                            RandomBits random = {}) {
-  return round_pack(unpack(code, from), to, rounding, random);
 }
 
 }  // namespace halfulp

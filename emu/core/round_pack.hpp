@@ -71,6 +71,30 @@ constexpr Packed<S> pack_infinity(bool negative, Format f, const Rounding& round
           static_cast<Flags>(flags | flag_inexact)};
 }
 
+template <class S>
+struct Split {
+  bool gap = false;  // no subnormals, and the value lies between 0 and 2^emin
+  int binade = 0;
+  S kept = 0;
+  Tail<S> tail{};
+};
+
+// A finite value (exponent of its leading bit: `leading`) in units of the quantum: that of its
+// binade, of the subnormals, or (no subnormals) the whole gap up to 2^emin.
+template <class S>
+constexpr Split<S> split_at_quantum(const Unpacked<S>& x, int leading, Format f) {
+  const bool below_normal = leading < f.emin();
+  const bool gap = below_normal && !f.subnormals;
+  const int binade = below_normal ? f.emin() : leading;
+  const int quantum = gap ? f.emin() : binade - f.fraction_bits();
+  const int drop = quantum - x.exponent;
+  if (drop <= 0) return {gap, binade, static_cast<S>(x.significand << -drop), {}};
+  return {gap,
+          binade,
+          shift_right(x.significand, drop),
+          {static_cast<S>(x.significand & low_mask<S>(drop)), drop, x.sticky}};
+}
+
 // Tininess of an inexact value with leading exponent below emin. After rounding, only a value in
 // the binade just below 2^emin can escape it, by rounding (to p bits, unbounded exponent) up to
 // 2^emin.
@@ -119,20 +143,8 @@ constexpr Packed<S> round_pack(const Unpacked<S>& x, Format f, const Rounding& r
   if (below_normal && !f.zero)
     return {S{0}, static_cast<Flags>(flags | flag_underflow | flag_inexact)};
 
-  // 3. Split at the quantum: that of the value's binade, of the subnormals, or (no subnormals) the
-  // whole gap up to 2^emin.
-  const bool gap = below_normal && !f.subnormals;
-  const int binade = below_normal ? f.emin() : leading;
-  const int quantum = gap ? f.emin() : binade - f.fraction_bits();
-  const int drop = quantum - x.exponent;
-  S kept = 0;
-  Tail<S> tail{};
-  if (drop <= 0) {
-    kept = static_cast<S>(x.significand << -drop);
-  } else {
-    kept = shift_right(x.significand, drop);
-    tail = {static_cast<S>(x.significand & low_mask<S>(drop)), drop, x.sticky};
-  }
+  // 3. Split at the quantum.
+  const auto [gap, binade, kept, tail] = detail::split_at_quantum(x, leading, f);
 
   // 4. The code of the neighbour towards zero. `kept` includes the hidden bit, which counts as one
   // exponent step; a

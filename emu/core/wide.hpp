@@ -2,8 +2,8 @@
 //
 // A "significand integer" S is an unsigned integer wide enough for the exact result of an operation
 // (or for its leading bits, the rest being summarised in one sticky bit). std::uint64_t serves
-// formats of up to about 29 bits of precision, unsigned __int128 those up to binary64;
-// `required_bits` in arithmetic.hpp says which one an operation needs.
+// formats of up to about 29 bits of precision, unsigned __int128 those up to binary64, and u256
+// (wide256.hpp) all others; `required_bits` in arithmetic.hpp says which one an operation needs.
 #pragma once
 
 #include <bit>

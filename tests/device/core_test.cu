@@ -9,8 +9,8 @@
 #include <cstring>
 #include <vector>
 
-#include "emu/core/arithmetic.hpp"
 #include "emu/core/formats.hpp"
+#include "emu/core/operations.hpp"
 #include "emu/core/philox.hpp"
 
 namespace {
@@ -121,7 +121,7 @@ int main() {
     const Format f = row.format;
     const int width = f.width();
     if (width > 64) continue;
-    for (int o = 0; o < 7; ++o) {
+    for (int o = 0; o < operation_count; ++o) {
       for (int m = 0; m < mode_count; ++m) {
         Problem p{};
         p.op = static_cast<Operation>(o);

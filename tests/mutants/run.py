@@ -40,6 +40,9 @@ PACK = "emu/core/round_pack.hpp"
 UNPACK = "emu/core/unpacked.hpp"
 ARITHMETIC = "emu/core/arithmetic.hpp"
 FORMAT = "emu/core/format.hpp"
+INTEGRAL = "emu/core/integral.hpp"
+SELECTION = "emu/core/selection.hpp"
+WIDE = "emu/core/wide256.hpp"
 FLOAT32 = "emu/arrays/round_float32.cpp"
 
 MUTANTS = [
@@ -208,6 +211,114 @@ MUTANTS = [
         FLOAT32,
         "nearest > magnitude ? nearest - quantum : nearest;",
         "nearest;",
+    ),
+    Mutant(
+        "remainder's ties go to the odd integer",
+        INTEGRAL,
+        "(rest == above && odd)",
+        "(rest == above && !odd)",
+    ),
+    Mutant(
+        "remainder forgets its quotient's last bit",
+        INTEGRAL,
+        "odd = (rest / divisor & 1) != 0;",
+        "odd = false;",
+    ),
+    Mutant(
+        "remainder takes half of the divisor for more than half",
+        INTEGRAL,
+        "b.leading_exponent() - 1) return a;",
+        "b.leading_exponent()) return a;",
+    ),
+    Mutant(
+        "an integer of zero loses its sign",
+        INTEGRAL,
+        "Unpacked<S>::make_zero(a.negative); result.raised",
+        "Unpacked<S>::make_zero(false); result.raised",
+    ),
+    Mutant(
+        "rounding to an integer raises nothing",
+        INTEGRAL,
+        "result.raised = inexact;",
+        "result.raised = 0;",
+    ),
+    Mutant(
+        "scalb takes any second operand for an integer",
+        INTEGRAL,
+        "if (!is_integer(n)) return",
+        "if (n.kind == Kind::infinite) return",
+    ),
+    Mutant(
+        "scalb stops at 2^12",
+        INTEGRAL,
+        "far_exponent = 1 << 24;",
+        "far_exponent = 1 << 12;",
+    ),
+    Mutant(
+        "logb of zero raises nothing",
+        INTEGRAL,
+        "make_infinity(true, flag_divide_by_zero);",
+        "make_infinity(true);",
+    ),
+    Mutant(
+        "next-up of the largest value stays",
+        SELECTION,
+        "if (below.code >= largest) return Unpacked<S>::make_infinity(negative);",
+        "if (below.code >= largest) return value(largest);",
+    ),
+    Mutant(
+        "next-up does not leap the gap below the least normal",
+        SELECTION,
+        "below.code < least ? least : static_cast<S>(below.code + 1)",
+        "static_cast<S>(below.code + 1)",
+    ),
+    Mutant(
+        "neighbours of what is no value skip one",
+        SELECTION,
+        "if (!is_value) return value(below.code);",
+        "",
+    ),
+    Mutant(
+        "minimum takes zeros for equal",
+        SELECTION,
+        "if (order == Ordering::equal) return a.negative || !b.negative;",
+        "if (order == Ordering::equal) return true;",
+    ),
+    Mutant(
+        "minimum-number gives NaN",
+        SELECTION,
+        "if (!how.skips_nan) return",
+        "if (!how.skips_nan || a.kind == Kind::nan) return",
+    ),
+    Mutant(
+        "magnitudes compared with their signs",
+        SELECTION,
+        "x.negative = y.negative = false;",
+        "",
+    ),
+    Mutant(
+        "the least normal number is subnormal",
+        SELECTION,
+        "a.leading_exponent() < f.emin()",
+        "a.leading_exponent() <= f.emin()",
+    ),
+    Mutant(
+        "256-bit addition drops the carry",
+        WIDE,
+        "a.high + b.high + (low < a.low ? 1 : 0)",
+        "a.high + b.high",
+    ),
+    Mutant(
+        "256-bit products drop a middle carry",
+        WIDE,
+        "a1 * b1 + (second >> 64) + (third >> 64)",
+        "a1 * b1 + (second >> 64)",
+    ),
+    Mutant(
+        "256-bit shifts lose what crosses the halves",
+        WIDE,
+        "(a.low >> n) | (a.high << (128 - n))",
+        "(a.low >> n)",
     ),
 ]
 

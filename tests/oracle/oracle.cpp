@@ -22,6 +22,57 @@ void mark_cut_off(Real& value) {
     throw std::logic_error("no room for the last bit");
 }
 
+// a·2^n for an integer n. MPFR's own exponents end at ±2^30, far beyond those of any format.
+int scale(mpfr_ptr to, const Real& a, const Real& n) {
+  if (mpfr_nan_p(a.get()) != 0 || mpfr_integer_p(n.get()) == 0) {  // also n infinite or NaN
+    mpfr_set_nan(to);
+    return 0;
+  }
+  constexpr long limit = 1L << 28;
+  long power = mpfr_sgn(n.get()) < 0 ? -limit : limit;
+  if (mpfr_cmpabs_ui(n.get(), static_cast<unsigned long>(limit)) < 0)
+    power = mpfr_get_si(n.get(), MPFR_RNDZ);
+  return mpfr_mul_2si(to, a.get(), power, MPFR_RNDZ);
+}
+
+// The exponent e of a = 1.xxx·2^e. MPFR's significands lie in [1/2, 1).
+int exponent(mpfr_ptr to, const Real& a) {
+  if (mpfr_nan_p(a.get()) != 0) {
+    mpfr_set_nan(to);
+  } else if (mpfr_inf_p(a.get()) != 0) {
+    mpfr_set_inf(to, 1);
+  } else if (mpfr_zero_p(a.get()) != 0) {
+    mpfr_set_inf(to, -1);
+    mpfr_set_divby0();
+  } else {
+    mpfr_set_si(to, mpfr_get_exp(a.get()) - 1, MPFR_RNDZ);
+  }
+  return 0;
+}
+
+// Minimum and maximum as IEEE 754-2019, 9.6 words them.
+const Real& choose(Operation op, const Real& x, const Real& y) {
+  const bool x_nan = mpfr_nan_p(x.get()) != 0;
+  const bool y_nan = mpfr_nan_p(y.get()) != 0;
+  const bool number = op == Operation::minimum_number || op == Operation::maximum_number ||
+                      op == Operation::minimum_magnitude_number ||
+                      op == Operation::maximum_magnitude_number;
+  if (x_nan || y_nan) {
+    if (number) return x_nan ? y : x;
+    return x_nan ? x : y;
+  }
+  const bool maximum = op == Operation::maximum || op == Operation::maximum_number ||
+                       op == Operation::maximum_magnitude ||
+                       op == Operation::maximum_magnitude_number;
+  const bool magnitude = op == Operation::minimum_magnitude || op == Operation::maximum_magnitude ||
+                         op == Operation::minimum_magnitude_number ||
+                         op == Operation::maximum_magnitude_number;
+  int order = magnitude ? mpfr_cmpabs(x.get(), y.get()) : 0;
+  if (order == 0) order = mpfr_cmp(x.get(), y.get());
+  if (order == 0) order = mpfr_signbit(y.get()) - mpfr_signbit(x.get());  // −0 below +0
+  return (maximum ? order >= 0 : order <= 0) ? x : y;
+}
+
 int operate(Operation op, mpfr_ptr to, const Real& a, const Real& b, const Real& c,
             mpfr_rnd_t direction) {
   switch (op) {
@@ -32,8 +83,35 @@ int operate(Operation op, mpfr_ptr to, const Real& a, const Real& b, const Real&
     case Operation::div: return mpfr_div(to, a.get(), b.get(), direction);
     case Operation::sqrt: return mpfr_sqrt(to, a.get(), direction);
     case Operation::fma: return mpfr_fma(to, a.get(), b.get(), c.get(), direction);
+    case Operation::remainder: return mpfr_remainder(to, a.get(), b.get(), direction);
+    case Operation::scalb: return scale(to, a, b);
+    case Operation::logb: return exponent(to, a);
+    case Operation::minimum:
+    case Operation::maximum:
+    case Operation::minimum_number:
+    case Operation::maximum_number:
+    case Operation::minimum_magnitude:
+    case Operation::maximum_magnitude:
+    case Operation::minimum_magnitude_number:
+    case Operation::maximum_magnitude_number:
+      return mpfr_set(to, choose(op, a, b).get(), direction);
+    default: throw std::logic_error("not an operation with an exact result of its own");
   }
-  return 0;
+}
+
+int operands_of(Operation op) {
+  switch (op) {
+    case Operation::fma: return 3;
+    case Operation::convert:
+    case Operation::sqrt:
+    case Operation::round_to_integral:
+    case Operation::round_to_integral_quiet:
+    case Operation::logb:
+    case Operation::next_up:
+    case Operation::next_down:
+    case Operation::classify: return 1;
+    default: return 2;
+  }
 }
 
 }  // namespace
@@ -52,10 +130,9 @@ void compute(Operation op, const Real& a, const Real& b, const Real& c, Real& ex
     mpfr_set(exact_in_down.get(), result, MPFR_RNDZ);
   }
   mpfr_clear(result);
-  const bool nan_operand =
-      mpfr_nan_p(a.get()) != 0 ||
-      (op != Operation::convert && op != Operation::sqrt && mpfr_nan_p(b.get()) != 0) ||
-      (op == Operation::fma && mpfr_nan_p(c.get()) != 0);
+  const bool nan_operand = mpfr_nan_p(a.get()) != 0 ||
+                           (operands_of(op) > 1 && mpfr_nan_p(b.get()) != 0) ||
+                           (operands_of(op) > 2 && mpfr_nan_p(c.get()) != 0);
   raised = 0;
   if (mpfr_nan_p(exact.get()) != 0 && !nan_operand) raised |= invalid;
   if (divided_by_zero) raised |= divide_by_zero;
@@ -186,6 +263,115 @@ void Format::place(const Real& magnitude, long quantum_exponent, bool gap, Grid&
   mpfr_mul_2si(upper.get(), whole.get(), quantum_exponent, MPFR_RNDZ);
 }
 
+Code Format::answer(Operation op, const Real* operands) const {
+  const mpfr_srcptr x = operands[0].get();
+  if (op == Operation::classify) {
+    const bool minus = mpfr_signbit(x) != 0;
+    if (mpfr_nan_p(x) != 0) return 1;
+    if (mpfr_inf_p(x) != 0) return minus ? 2 : 9;
+    if (mpfr_zero_p(x) != 0) return minus ? 5 : 6;
+    const bool normal = mpfr_cmpabs(x, least_normal_.get()) >= 0;
+    return minus ? (normal ? 3 : 4) : (normal ? 8 : 7);
+  }
+  const mpfr_srcptr y = operands[1].get();
+  if (op == Operation::compare) {
+    if (mpfr_unordered_p(x, y) != 0) return 3;
+    return mpfr_less_p(x, y) != 0 ? 0 : mpfr_equal_p(x, y) != 0 ? 1 : 2;
+  }
+  // NaNs have no sign here.
+  Real a = operands[0], b = operands[1];
+  if (mpfr_nan_p(x) != 0) mpfr_setsign(a.get(), a.get(), 0, MPFR_RNDZ);
+  if (mpfr_nan_p(y) != 0) mpfr_setsign(b.get(), b.get(), 0, MPFR_RNDZ);
+  return mpfr_total_order_p(a.get(), b.get()) != 0 ? 1 : 0;
+}
+
+// The least value above x (up) or the greatest below: values in order of their ranks, which are
+// magnitude codes with a sign, searched by halving. Nothing but decode() and comparison is used.
+void Format::next(const Real& x, bool up, Real& result) const {
+  __extension__ using Rank = __int128;
+  if (mpfr_nan_p(x.get()) != 0) {
+    mpfr_set_nan(result.get());
+    return;
+  }
+  const auto value_at = [&](Rank rank) {
+    decode(static_cast<Code>(rank < 0 ? -rank : rank), result);
+    if (rank < 0) mpfr_neg(result.get(), result.get(), MPFR_RNDZ);
+  };
+  const Rank last = static_cast<Rank>(largest_code_);
+  const Rank first = signed_ ? -last : 0;
+  // `low` becomes the first rank whose value is above x (up), or not below x (down).
+  Rank low = first, high = last + 1;
+  while (low < high) {
+    const Rank middle = (low & high) + ((low ^ high) >> 1);  // the difference may not fit
+    value_at(middle);
+    const bool above = up ? mpfr_greater_p(result.get(), x.get()) != 0
+                          : mpfr_greaterequal_p(result.get(), x.get()) != 0;
+    if (above) {
+      high = middle;
+    } else {
+      low = middle + 1;
+    }
+  }
+  const Rank found = up ? low : low - 1;
+  if (found > last || found < first) {
+    mpfr_set_inf(result.get(), up ? 1 : -1);
+    return;
+  }
+  value_at(found);
+  if (mpfr_zero_p(result.get()) != 0)
+    mpfr_setsign(result.get(), result.get(), signed_ && mpfr_signbit(x.get()) != 0, MPFR_RNDZ);
+}
+
+void Format::situate(Operation op, const Real* operands, Situation& s) const {
+  static thread_local Real exact, in_down;
+  unsigned raised = 0;
+  switch (op) {
+    case Operation::classify:
+    case Operation::compare:
+    case Operation::total_order:
+      s.kind = Situation::Kind::code;
+      s.code = answer(op, operands);
+      return;
+    case Operation::round_to_integral:
+    case Operation::round_to_integral_quiet:
+      s.kind = Situation::Kind::integral;
+      s.operand = operands[0];
+      s.quiet = op == Operation::round_to_integral_quiet;
+      return;
+    case Operation::next_up:
+    case Operation::next_down:
+      next(operands[0], op == Operation::next_up, exact);
+      in_down = exact;
+      break;
+    default: compute(op, operands[0], operands[1], operands[2], exact, in_down, raised);
+  }
+  situate(exact, in_down, raised, s);
+}
+
+// The integers about |x|, one of them chosen by the mode, and that one rounded into the format.
+Expected Format::decide_integral(const Situation& s, const Choice& choice) const {
+  Real integer = s.operand;
+  unsigned raised = 0;
+  if (mpfr_number_p(s.operand.get()) != 0 && mpfr_integer_p(s.operand.get()) == 0) {
+    const bool negative = mpfr_signbit(s.operand.get()) != 0;
+    Real magnitude, half;
+    Grid grid;
+    grid.exact = false;
+    mpfr_abs(magnitude.get(), s.operand.get(), MPFR_RNDZ);
+    mpfr_floor(integer.get(), magnitude.get());
+    mpfr_sub(grid.fraction.get(), magnitude.get(), integer.get(), MPFR_RNDZ);
+    grid.half = mpfr_cmp_d(grid.fraction.get(), 0.5);
+    mpfr_div_2ui(half.get(), integer.get(), 1, MPFR_RNDZ);
+    grid.lower_is_odd = mpfr_integer_p(half.get()) == 0;
+    if (goes_away(grid, choice, negative)) mpfr_add_ui(integer.get(), integer.get(), 1, MPFR_RNDZ);
+    mpfr_setsign(integer.get(), integer.get(), negative, MPFR_RNDZ);
+    if (!s.quiet) raised = inexact;
+  }
+  Situation rounded;
+  situate(integer, integer, raised, rounded);
+  return decide(rounded, choice);
+}
+
 void Format::situate(const Real& exact, const Real& exact_in_down, unsigned raised,
                      Situation& s) const {
   s.raised = raised;
@@ -307,6 +493,8 @@ Expected Format::deliver_overflow(bool negative, const Choice& choice, unsigned 
 }
 
 Expected Format::decide(const Situation& s, const Choice& choice) const {
+  if (s.kind == Situation::Kind::code) return {s.code, 0};
+  if (s.kind == Situation::Kind::integral) return decide_integral(s, choice);
   if (s.kind == Situation::Kind::nan) return deliver_nan(s.raised, choice);
   if (s.kind == Situation::Kind::zero) {
     if (!zero_) return {0, s.raised | underflow | inexact};

@@ -37,7 +37,33 @@ class Real {
   mpfr_t value_;
 };
 
-enum class Operation { convert, add, sub, mul, div, sqrt, fma };
+enum class Operation {
+  convert,
+  add,
+  sub,
+  mul,
+  div,
+  sqrt,
+  fma,
+  remainder,
+  round_to_integral,
+  round_to_integral_quiet,
+  scalb,
+  logb,
+  next_up,
+  next_down,
+  minimum,
+  maximum,
+  minimum_number,
+  maximum_number,
+  minimum_magnitude,
+  maximum_magnitude,
+  minimum_magnitude_number,
+  maximum_magnitude_number,
+  classify,
+  compare,
+  total_order
+};
 enum class Mode {
   nearest_even,
   nearest_away,
@@ -81,7 +107,10 @@ struct Grid {
 // The exact result of an operation as it lies in a format: all that the modes and policies choose
 // from.
 struct Situation {
-  enum class Kind { nan, infinite, zero, finite } kind = Kind::zero;
+  enum class Kind { nan, infinite, zero, finite, integral, code } kind = Kind::zero;
+  Code code = 0;       // a predicate's answer
+  Real operand;        // integral: what the mode will round to an integer
+  bool quiet = false;  // without raising inexact
   bool negative = false;
   bool zero_is_negative_in_down = false;
   unsigned raised = 0;
@@ -108,12 +137,18 @@ class Format {
 
   void decode(Code code, Real& value) const;  // NaN, ±inf, ±0 included
 
+  // What `op` makes of the operands, before modes and policies.
+  void situate(Operation op, const Real* operands, Situation& s) const;
+
   // `exact`: the result, correctly rounded toward zero to Real's precision with a last bit for what
   // was cut off.
   void situate(const Real& exact, const Real& exact_in_down, unsigned raised, Situation& s) const;
   Expected decide(const Situation& s, const Choice& choice) const;
 
  private:
+  Code answer(Operation op, const Real* operands) const;
+  void next(const Real& x, bool up, Real& result) const;
+  Expected decide_integral(const Situation& s, const Choice& choice) const;
   bool special(Code magnitude, bool negative, bool& is_nan) const;
   Code encode(const Real& magnitude) const;
   void place(const Real& magnitude, long quantum_exponent, bool gap, Grid& grid, Real& lower,

@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "emu/core/arithmetic.hpp"
 #include "emu/core/formats.hpp"
+#include "emu/core/operations.hpp"
 #include "emu/names.hpp"
 #include "tests/oracle/oracle.hpp"
 

@@ -1,5 +1,7 @@
 // Units for formats too wide to exhaust: boundaries x weighted random operands, seeded.
+#include <bit>
 #include <memory>
+#include <stdexcept>
 
 #include "tests/verify/verify.hpp"
 
@@ -8,6 +10,7 @@ namespace {
 
 using halfulp::Operation;
 using halfulp::u128;
+using halfulp::u256;
 using halfulp::u64;
 
 // Draws operands where errors live: special codes and their neighbours, significands with few bits
@@ -78,14 +81,19 @@ struct Plan {
 
 void compare_modes(const Application& a, const oracle::Situation& s, Generator& g, Tally& tally) {
   const auto with = [&](const halfulp::Rounding& r, halfulp::RandomBits random) {
-    // Where 64 bits are enough both integers must agree with the oracle; they take turns.
-    const bool narrow = fits(a, r.mode, random.count, 64) && (g.bits() & 1) == 0;
-    if (narrow) {
+    // Where fewer bits are enough all integers must agree with the oracle; they take turns.
+    const u64 turn = g.bits() % 8;
+    if (turn >= 4 && fits(a, r.mode, random.count, 64)) {
       compare<u64>(a, s, r, random, tally);
-    } else if (fits(a, r.mode, random.count, 128)) {
+    } else if (turn >= 1 && fits(a, r.mode, random.count, 128)) {
       compare<u128>(a, s, r, random, tally);
+    } else if (fits(a, r.mode, random.count, 256)) {
+      compare<u256>(a, s, r, random, tally);
+    } else {
+      throw std::logic_error("256 bits are not enough");
     }
   };
+  if (is_predicate(a.op)) return with({}, {});
   for (int m = 0; m < halfulp::deterministic_mode_count; ++m) {
     halfulp::Rounding r{.mode = static_cast<halfulp::Mode>(m)};
     r.tininess =
@@ -108,19 +116,32 @@ Tally run_random(Operation op, const Subject& result, const std::vector<Subject>
                  const Plan& plan) {
   Tally tally;
   oracle::Situation s;
+  const Subject binary32(halfulp::formats::binary32);
   Generator g(plan.seed);
   Application a{.op = op, .result = &result};
   for (u64 i = 0; i < plan.situations; ++i) {
     // Exponents that put the result near the result format's range, all of it.
     const long range =
         result.emulated.emax() - result.emulated.emin() + 2L * result.emulated.precision;
-    const long centre = result.emulated.emin() - result.emulated.precision +
-                        static_cast<long>(g.bits() % static_cast<u64>(range));
+    long centre = result.emulated.emin() - result.emulated.precision +
+                  static_cast<long>(g.bits() % static_cast<u64>(range));
+    // To integers: where there is a fraction, and an integer part.
+    const bool to_integer =
+        op == Operation::round_to_integral || op == Operation::round_to_integral_quiet;
+    if (to_integer) centre = static_cast<long>(g.bits() % 8) - 3;
     const bool product = op == Operation::mul || op == Operation::fma;
     for (int k = 0; k < operand_count(op); ++k) {
       const Subject& f = plan.other_operand_formats ? others[g.bits() % others.size()] : result;
       a.operand_formats[k] = &f;
       a.operands[k] = g.draw(f, product && k < 2 ? centre / 2 : centre);
+    }
+    if (op == Operation::scalb && !g.chance(8)) {
+      // An integer that takes the operand to about anywhere in the format, or past its ends.
+      const auto reach = static_cast<u64>(2 * range + 5);
+      const auto n =
+          static_cast<float>(static_cast<long>(g.bits() % (2 * reach)) - static_cast<long>(reach));
+      a.operand_formats[1] = &binary32;
+      a.operands[1] = std::bit_cast<std::uint32_t>(n);
     }
     situate(a, s);
     compare_modes(a, s, g, tally);
@@ -168,6 +189,27 @@ std::vector<Unit> wide_format_units(Level level) {
   const Subject quad{halfulp::formats::binary128};
   for (const Operation op : {Operation::convert, Operation::add, Operation::sub}) {
     add(op, quad, "/random", {seed++, full ? 500'000u : 10'000u, false});
+  }
+  for (const Operation op : {Operation::mul, Operation::div, Operation::sqrt, Operation::fma}) {
+    for (u64 part = 0; part < parts; ++part)
+      add(op, quad, "/random " + std::to_string(part), {seed++, full ? 250'000u : 10'000u, false});
+  }
+  // The values of x87's extended format, and the widest exponents.
+  for (const char* name : {"fp_e15p64b16383_s_ieee_ieee", "fp_e19p109b262143_s_ieee_ieee"}) {
+    const Subject f{halfulp::parse_format(name)};
+    for (int op = 0; op < 7; ++op) {
+      add(static_cast<Operation>(op), f, "/random", {seed++, full ? 200'000u : 2'000u, false});
+    }
+  }
+  // The operations from `remainder` on, in every format.
+  for (int i = static_cast<int>(Operation::remainder); i < halfulp::operation_count; ++i) {
+    const auto op = static_cast<Operation>(i);
+    for (const char* name : {"binary16", "bfloat16", "tf32", "binary32", "binary64", "binary128",
+                             "fp_e15p64b16383_s_ieee_ieee"}) {
+      const Subject f{halfulp::parse_format(name)};
+      add(op, f, "/random", {seed++, full ? 200'000u : 2'000u, false});
+    }
+    for (const Subject& f : results) add(op, f, "/mixed", {seed++, full ? 50'000u : 500u, true});
   }
   return units;
 }

@@ -18,6 +18,29 @@ from halfulp._core import Format, RoundingError, __version__
 from halfulp._elementwise import add, decode, div, encode, fma, mul, round, sqrt, sub
 from halfulp._formats import exact_value, format, formats, values
 from halfulp._matmul import dot, matmul, sum
+from halfulp._operations import (
+    Class,
+    Ordering,
+    Outcomes,
+    classify,
+    compare,
+    logb,
+    maximum,
+    maximum_magnitude,
+    maximum_magnitude_number,
+    maximum_number,
+    minimum,
+    minimum_magnitude,
+    minimum_magnitude_number,
+    minimum_number,
+    next_down,
+    next_up,
+    probability,
+    remainder,
+    round_to_integral,
+    scalb,
+    total_order,
+)
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -26,10 +49,15 @@ if TYPE_CHECKING:
     from halfulp.studies.sweep import Sweep
 
 __all__ = [
+    "Class",
     "Format",
+    "Ordering",
+    "Outcomes",
     "RoundingError",
     "__version__",
     "add",
+    "classify",
+    "compare",
     "decode",
     "div",
     "dot",
@@ -38,13 +66,29 @@ __all__ = [
     "fma",
     "format",
     "formats",
+    "logb",
     "matmul",
+    "maximum",
+    "maximum_magnitude",
+    "maximum_magnitude_number",
+    "maximum_number",
+    "minimum",
+    "minimum_magnitude",
+    "minimum_magnitude_number",
+    "minimum_number",
     "mul",
+    "next_down",
+    "next_up",
+    "probability",
+    "remainder",
     "round",
+    "round_to_integral",
+    "scalb",
     "sqrt",
     "sub",
     "sum",
     "sweep",
+    "total_order",
     "values",
 ]
 

@@ -20,6 +20,7 @@ from halfulp import _core
 from halfulp._core import Format
 from halfulp._elementwise import make_how
 from halfulp._formats import exact_value, format, values
+from halfulp._operations import outcomes
 
 _FLAGS = ((16, "invalid"), (8, "divide-by-zero"), (4, "overflow"), (2, "underflow"), (1, "inexact"))
 
@@ -312,6 +313,8 @@ def _compute(
         code, flags = _core.compute(exact_operation, operands, f, how)
     except _core.RoundingError as error:
         raise ValueError(str(error).replace("the operand", " ".join(texts))) from None
+    if operation in ("classify", "compare", "total-order"):
+        return {"number": code}
     return {"operands": texts, "value": exact_value(f, code), "code": code, "flags": flags}
 
 
@@ -321,6 +324,8 @@ def _print_results(
     digits = (f.width + 3) // 4
     if args.json:
         for r in results:
+            if r["code"] is None:  # a predicate's answer
+                continue
             r["hex_float"] = _hex_float(r["value"])
             if isinstance(r["value"], Fraction) or not math.isfinite(r["value"]):
                 r["value"] = _text(r["value"])
@@ -328,6 +333,9 @@ def _print_results(
             r["flag_names"] = [name for bit, name in _FLAGS if r["flags"] & bit]
         mode = args.rounding or "nearest-even"
         print(json.dumps({"format": f.name, "rounding": mode, "results": results}, default=_text))
+        return
+    if results[0]["code"] is None:
+        print(results[0]["value"])
         return
     table = [
         [
@@ -355,18 +363,47 @@ def _print_results(
 def round(args: argparse.Namespace) -> int:
     """Round each value to the format: value, code, hex float, flags."""
     f = format(args.format)
+    if args.probabilities:
+        return _print_probabilities(f, args)
     _print_results([_compute("convert", [text], f, args) for text in args.values], f, args)
+    return 0
+
+
+def _print_probabilities(f: Format, args: argparse.Namespace) -> int:
+    args.seed = args.seed or 0  # nothing is drawn
+    how = make_how("round", **_given(args))
+    rows = [["operand", "toward zero", "away", "probability of away"]]
+    for text in args.values:
+        operation, operands = _operands("convert", [text], f, args)
+        if operation != "convert":
+            raise ValueError(f"'{text}' has too many digits for {f.name} and its random bits")
+        zero, away, chance = outcomes(*operands[0], f, how, args.random_bits or 32)
+        rows.append([text, _text(zero), _text(away), str(chance)])
+    if args.json:
+        names = ("operand", "toward_zero", "away", "probability")
+        print(json.dumps([dict(zip(names, row, strict=True)) for row in rows[1:]]))
+    else:
+        _print_table(rows)
     return 0
 
 
 def op(args: argparse.Namespace) -> int:
     """One operation on operands given as decimals, hex floats or codes of the format."""
     f = format(args.format)
-    count = {"sqrt": 1, "convert": 1, "fma": 3}.get(args.name, 2)
+    rows = {name: (count, predicate) for name, count, predicate in _core.operations()}
+    name = args.name.replace("_", "-")
+    if name not in rows:
+        raise ValueError(f"operation '{args.name}' is unknown; choose one of {', '.join(rows)}")
+    count, predicate = rows[name]
     if len(args.operands) != count:
         raise ValueError(
             f"{args.name} takes {count} operand{'s' if count > 1 else ''}, "
             f"but got {len(args.operands)}"
         )
-    _print_results([_compute(args.name, args.operands, f, args)], f, args, with_flags=args.flags)
+    result = _compute(name, args.operands, f, args)
+    if predicate:
+        names = {"classify": _core.class_names(), "compare": _core.ordering_names()}
+        answer = names.get(name, ["false", "true"])[result["number"]]
+        result = {"operands": args.operands, "value": answer, "code": None}
+    _print_results([result], f, args, with_flags=args.flags)
     return 0

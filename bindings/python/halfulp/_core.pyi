@@ -13,11 +13,15 @@ __all__: list[str] = [
     "How",
     "RoundingError",
     "apply",
+    "class_names",
     "compute",
     "matmul32",
     "matmul64",
     "mode_names",
     "named_formats",
+    "operations",
+    "ordering_names",
+    "outcomes",
     "parse_format",
 ]
 
@@ -101,6 +105,7 @@ def apply(
     how: How,
     flags: typing.Annotated[numpy.typing.ArrayLike, numpy.uint8] | None = None,
 ) -> None: ...
+def class_names() -> list[str]: ...
 def compute(
     operation: str, operands: collections.abc.Sequence[tuple[int, Format]], format: Format, how: How
 ) -> tuple: ...
@@ -128,6 +133,9 @@ def matmul64(
 ) -> int: ...
 def mode_names() -> list[str]: ...
 def named_formats() -> list[tuple[str, Format, str]]: ...
+def operations() -> list[tuple[str, int, bool]]: ...
+def ordering_names() -> list[str]: ...
+def outcomes(code: int, from_format: Format, format: Format, how: How) -> tuple: ...
 def parse_format(name: str) -> Format: ...
 
 __version__: str = "0.1.0"

@@ -131,7 +131,9 @@ def _run(
     out: NDArray[Any] | None,
     flags: bool,
     how: _core.How,
+    deciding: int = 3,
 ) -> Any:
+    """The operation on all elements. The first `deciding` operands decide the result's dtype."""
     f = as_format(f)
     arrays = [
         _values(x, name)
@@ -140,7 +142,8 @@ def _run(
     broadcast = np.broadcast_arrays(*arrays) if len(arrays) > 1 else arrays
     # Python numbers have no dtype of their own, so they do not widen the result.
     typed = [array for array, x in zip(arrays, operands, strict=True) if not _is_plain(x)]
-    result = _result(typed or arrays, broadcast[0].shape, out)
+    typed = [array for array in arrays[:deciding] if any(array is t for t in typed)]
+    result = _result(typed or arrays[:deciding], broadcast[0].shape, out)
     flag_bytes = np.zeros(result.shape, dtype=np.uint8) if flags else None
     _core.apply(
         operation,
@@ -153,7 +156,7 @@ def _run(
     )
     scalar = result.ndim == 0 and out is None
     value: Any = result[()] if scalar else result
-    if scalar and all(_is_plain(x) for x in operands):
+    if scalar and all(_is_plain(x) for x in operands[:deciding]):
         value = float(value)
     if flag_bytes is None:
         return value
@@ -235,11 +238,16 @@ def make_how(function: str, **options: Any) -> _core.How:
 
 
 def _operation(
-    name: str, operands: Sequence[ArrayLike], f: FormatLike, options: dict[str, Any]
+    name: str,
+    operands: Sequence[ArrayLike],
+    f: FormatLike,
+    options: dict[str, Any],
+    deciding: int = 3,
 ) -> Any:
     out = options.pop("out", None)
     flags = options.pop("flags", False)
-    return _run(name, operands, f, out, flags, make_how(name, **options))
+    how = make_how(name.replace("-", "_"), **options)
+    return _run(name, operands, f, out, flags, how, deciding)
 
 
 def add(a: ArrayLike, b: ArrayLike, f: FormatLike, **options: Any) -> Any:

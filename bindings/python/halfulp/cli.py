@@ -175,13 +175,18 @@ def _add_round(commands: "_Commands") -> None:
     parser = _add(commands, "round", _round, "round numbers: value, code, hex float, flags")
     _add_rounding(parser)
     parser.add_argument(
+        "--probabilities",
+        action="store_true",
+        help="both outcomes of a stochastic mode and the exact probability of the second",
+    )
+    parser.add_argument(
         "values", nargs="+", type=_number, metavar="VALUE", help="decimal, hex float or 0x code"
     )
 
 
 def _add_op(commands: "_Commands") -> None:
     parser = _add(commands, "op", _op, "one operation on numbers, rounded once")
-    parser.add_argument("name", metavar="NAME", help="add, sub, mul, div, sqrt, fma or convert")
+    parser.add_argument("name", metavar="NAME", help="add, fma, remainder, next-up, ...")
     _add_rounding(parser)
     parser.add_argument("--flags", action="store_true", help="print the exception flags")
     parser.add_argument(
