@@ -14,7 +14,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from halfulp._core import Format, RoundingError, __version__
+from halfulp._blocks import (
+    Quantized,
+    block_format,
+    block_formats,
+    pack,
+    quantize,
+    unpack,
+)
+from halfulp._core import BlockFormat, Format, RoundingError, __version__
 from halfulp._elementwise import add, decode, div, encode, fma, mul, round, sqrt, sub
 from halfulp._formats import exact_value, format, formats, values
 from halfulp._matmul import matmul
@@ -26,10 +34,14 @@ if TYPE_CHECKING:
     from halfulp.studies.sweep import Sweep
 
 __all__ = [
+    "BlockFormat",
     "Format",
+    "Quantized",
     "RoundingError",
     "__version__",
     "add",
+    "block_format",
+    "block_formats",
     "decode",
     "div",
     "encode",
@@ -39,10 +51,13 @@ __all__ = [
     "formats",
     "matmul",
     "mul",
+    "pack",
+    "quantize",
     "round",
     "sqrt",
     "sub",
     "sweep",
+    "unpack",
     "values",
 ]
 
