@@ -165,9 +165,10 @@ void require_matching(const BlockArrays& a, const BlockFormat& f, const BlockLay
   if (const auto problem = problem_with(f)) throw std::invalid_argument(*problem);
   require_room(a.codes, f.element_bits(), "codes");
   require_room(a.scales, f.scale.width(), "scales");
-  if (a.codes.shape != layout.shape || !a.codes.is_contiguous())
+  if (a.codes.shape != layout.shape || (a.codes.size() != 0 && !a.codes.is_contiguous()))
     throw std::invalid_argument("the codes must be a contiguous array of the tensor's shape");
-  if (a.scales.size() != layout.block_count() || !a.scales.is_contiguous())
+  if (a.scales.size() != layout.block_count() ||
+      (a.scales.size() != 0 && !a.scales.is_contiguous()))
     throw std::invalid_argument("the scales must be a contiguous array, one for each block");
   if (is_affine(f.coding) && a.zero_points == nullptr)
     throw std::invalid_argument("integers with a zero point need an array of zero points");

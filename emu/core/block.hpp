@@ -78,27 +78,6 @@ constexpr Format power_of_two_format(int bits) {
           .zero = false};
 }
 
-namespace formats {
-
-// Scales without the sign that a scale does not need. E4M3 has the codes of float8_e4m3fn's
-// positive half. Two codebooks are published for E5M3: one keeps IEEE's top exponent field for
-// infinity and NaN (largest 61,440), the other spends only the last code (largest 114,688).
-inline constexpr Format ue4m3{.exponent_bits = 4,
-                              .precision = 4,
-                              .bias = 7,
-                              .is_signed = false,
-                              .nan = NanEncoding::last,
-                              .inf = InfEncoding::none};
-inline constexpr Format ue5m3{.exponent_bits = 5, .precision = 4, .bias = 15, .is_signed = false};
-inline constexpr Format ue5m3fn{.exponent_bits = 5,
-                                .precision = 4,
-                                .bias = 15,
-                                .is_signed = false,
-                                .nan = NanEncoding::last,
-                                .inf = InfEncoding::none};
-
-}  // namespace formats
-
 // A structural type, as Format is.
 struct BlockFormat {
   Format element = formats::float4_e2m1fn;
