@@ -4,6 +4,8 @@
 #include <bit>
 #include <cstring>
 
+#include "emu/arrays/block_float32.hpp"
+#include "emu/arrays/control_word.hpp"
 #include "emu/block_names.hpp"
 #include "emu/names.hpp"
 
@@ -57,18 +59,38 @@ struct LastDimension {
   }
 };
 
+// Whether the runs of x along the last dimension are C arrays of float.
+bool has_float_rows(const Array& x, const LastDimension& last) {
+  constexpr auto aligned = [](std::ptrdiff_t bytes) { return bytes % alignof(float) == 0; };
+  return x.element == Element::binary32 && (last.step == sizeof(float) || last.length == 1) &&
+         aligned(static_cast<std::ptrdiff_t>(reinterpret_cast<std::uintptr_t>(x.data))) &&
+         std::all_of(x.strides.begin(), x.strides.end(), aligned);
+}
+
 // The largest magnitude codes of a block. They count as values do, with infinity and NaN on top.
+// Without a zero point the signs do not matter, and `positive` may hold all.
 struct Magnitudes {
   u64 positive = 0;
   u64 negative = 0;
 };
 
-std::vector<Magnitudes> block_magnitudes(const Array& x, const BlockLayout& layout) {
+std::vector<Magnitudes> block_magnitudes(const Array& x, const BlockLayout& layout, bool affine) {
   std::vector<Magnitudes> found(layout.block_count());
   const LastDimension last(x, layout);
   const std::size_t bytes = size_of(x.element);
   const int sign = static_cast<int>(8 * bytes) - 1;
   const u64 mask = low_mask<u64>(sign);
+  if (!affine && has_float_rows(x, last)) {
+    for_each_row(x, layout, [&](const std::byte* at, std::size_t /*index*/, std::size_t block) {
+      const auto* row = reinterpret_cast<const float*>(at);
+      for (std::ptrdiff_t from = 0; from < last.length; from += last.extent, ++block) {
+        const auto n = static_cast<std::size_t>(std::min(last.extent, last.length - from));
+        u64& side = found[block].positive;
+        side = std::max<u64>(side, largest_magnitude(row + from, n));
+      }
+    });
+    return found;
+  }
   for_each_row(x, layout, [&](const std::byte* at, std::size_t /*index*/, std::size_t block) {
     for (std::ptrdiff_t from = 0; from < last.length; from += last.extent, ++block) {
       const std::ptrdiff_t to = std::min(from + last.extent, last.length);
@@ -119,6 +141,30 @@ Unpacked<S> narrowed(const Unpacked<u128>& x) {
           .raised = x.raised,
           .exponent = x.exponent,
           .significand = static_cast<S>(x.significand)};
+}
+
+// encode_elements for what float32_block_encoder_exists says.
+template <class Code>
+void encode_float32_rows(const Array& x, BlockArrays& to, const BlockFormat& f,
+                         const BlockLayout& layout, const std::vector<u64>& scale_codes,
+                         const std::vector<bool>& nan_blocks) {
+  const ControlWord guard;
+  const LastDimension last(x, layout);
+  const Float32BlockEncoder encoder = make_float32_block_encoder(f);
+  auto* codes = static_cast<Code*>(to.codes.data);
+  for_each_row(x, layout, [&](const std::byte* at, std::size_t index, std::size_t block) {
+    const auto* row = reinterpret_cast<const float*>(at);
+    for (std::ptrdiff_t from = 0; from < last.length; from += last.extent, ++block) {
+      const auto n = static_cast<std::size_t>(std::min(last.extent, last.length - from));
+      Code* out = codes + index + from;
+      if (nan_blocks[block]) {
+        std::fill(out, out + n, Code{0});
+      } else {
+        const int exponent = static_cast<int>(scale_codes[block]) + f.scale.emin();
+        encode_block_float32(row + from, out, n, exponent, encoder);
+      }
+    }
+  });
 }
 
 template <class S>
@@ -235,7 +281,7 @@ void quantize(const Array& x, BlockArrays& to, const BlockFormat& f, const Block
   const Unpacked<u128> tensor = tensor_value(to.tensor_scale, f);
 
   // 2. The scales.
-  const std::vector<Magnitudes> magnitudes = block_magnitudes(x, layout);
+  const std::vector<Magnitudes> magnitudes = block_magnitudes(x, layout, is_affine(f.coding));
   std::vector<u64> scale_codes(magnitudes.size());
   std::vector<bool> nan_blocks(magnitudes.size());
   const std::size_t scale_bytes = size_of(to.scales.element);
@@ -254,6 +300,16 @@ void quantize(const Array& x, BlockArrays& to, const BlockFormat& f, const Block
   }
 
   // 3. The elements.
+  if (float32_block_encoder_exists(f, mode) && has_float_rows(x, LastDimension(x, layout))) {
+    if (to.codes.element == Element::code8) {
+      encode_float32_rows<std::uint8_t>(x, to, f, layout, scale_codes, nan_blocks);
+      return;
+    }
+    if (to.codes.element == Element::code16) {
+      encode_float32_rows<std::uint16_t>(x, to, f, layout, scale_codes, nan_blocks);
+      return;
+    }
+  }
   const int needed = block_required_bits(f, x.format.precision, mode, random.count);
   if (needed <= width_of<u64>) {
     encode_elements<u64>(x, to, f, layout, mode, random, scale_codes, nan_blocks);
