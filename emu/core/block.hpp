@@ -294,7 +294,7 @@ constexpr u64 tensor_scale_code(const Unpacked<u128>& amax, const BlockFormat& f
         round_pack(x, formats::binary32, detail::saturating(Mode::nearest_even)).code);
   };
   const u64 one = pack(detail::integer_value(1));
-  if (f.tensor_target == 0 || amax.kind == Kind::zero) return one;
+  if (f.tensor_target == 0) return one;
   if (f.rule == ScaleRule::te) {
     const Unpacked<u128> encode = detail::te_tensor_encode(detail::in_binary32(amax));
     return pack(exact_div(detail::integer_value(1), encode, 32));

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import doctest
+import io
+import itertools
+import json
 import math
+import re
+import shlex
 from fractions import Fraction as Q
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
@@ -201,6 +209,47 @@ def test_nvfp4_te_agrees_with_float32_arithmetic() -> None:
     assert differing > 0  # the two orders of operations are not the same function
 
 
+def te_in_numpy(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """TransformerEngine's scale and element codes of blocks (n, 16) of float32."""
+    f32, top = np.float32, np.finfo(np.float32).max
+    with np.errstate(all="ignore"):
+        encode = min(f32(2688) / np.abs(x).max(), top)
+        decode = f32(1) / encode
+        s = np.abs(x).max(axis=1) * (encode * (f32(1) / f32(6)))
+        s_b = np.minimum(s, f32(448)).astype(ml_dtypes.float8_e4m3fn)
+        factor = np.minimum(f32(1) / (s_b.astype(f32) * decode), top)
+        scaled = np.clip(x * factor[:, None], f32(-6), f32(6))
+    return s_b.view(np.uint8), scaled.astype(ml_dtypes.float4_e2m1fn).view(np.uint8) & 15
+
+
+def test_nvfp4_te_about_every_tie() -> None:
+    """Scales and elements a few units in the last place from where they are decided."""
+    rng = np.random.default_rng(13)
+    ties = np.array([float(a + b) / 2 for a, b in itertools.pairwise(E4M3)])
+    element_ties = np.array([0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5.0])
+    for top in np.exp(rng.uniform(-8, 8, 40)).astype(np.float32):
+        s_g = np.float64(1) / (2688 / np.float64(top))
+        amax = (ties[1:] * 6 * s_g).astype(np.float32)
+        amax = np.concatenate([amax.view(np.int32) + k for k in range(-3, 4)]).view(np.float32)
+        amax = amax[amax < top]
+        x = np.zeros((amax.size + 1, 16), np.float32)
+        x[:-1, 0], x[-1, 0] = amax, top
+        first = te_in_numpy(x)[0]
+        unit = first[:-1].view(ml_dtypes.float8_e4m3fn).astype(np.float64) * s_g
+        centre = (unit[:, None] * element_ties).astype(np.float32)
+        x[:-1, 1:8] = (centre.view(np.int32) + rng.integers(-2, 3, centre.shape, np.int32)).view(
+            np.float32
+        )
+        x[:-1, 8:15] = -(centre.view(np.int32) + rng.integers(-2, 3, centre.shape, np.int32)).view(
+            np.float32
+        )
+        x = np.clip(x, -np.abs(x[:, :1]), np.abs(x[:, :1]))
+        scales, codes = te_in_numpy(x)
+        q = hu.quantize(x, "nvfp4_te")
+        assert (q.scales.ravel() == scales).all()
+        assert (q.codes == codes).all()
+
+
 # ---------------------------------------------------------------- layout
 def test_any_axis_is_the_transposed_tensor() -> None:
     rng = np.random.default_rng(3)
@@ -386,6 +435,15 @@ def test_gfloat_agrees_where_its_log2_is_exact(name: str) -> None:
         assert not differ.any()
 
 
+def test_where_gfloat_s_logarithm_is_wrong() -> None:
+    import gfloat.formats as gf
+    from gfloat.block import compute_scale_amax, quantize_block
+
+    x = np.full(32, np.nextafter(8.0, 0))  # floor(log2) is 2, so the scale 1 and the largest value
+    assert (hu.quantize(x, "mxfp4").dequantize() == 6).all()
+    assert (quantize_block(gf.format_info_mxfp4_e2m1, x, compute_scale_amax) == 8).all()
+
+
 @pytest.mark.parametrize(
     ("name", "dtype"),
     [
@@ -551,3 +609,51 @@ def test_stochastic_rounding_is_unbiased_and_repeats() -> None:
     assert abs(mean - 1.2) < 6 * 0.25 / math.sqrt(62000)
     tail = hu.quantize(x[32:], "mxfp4", rounding="stochastic", seed=5, offset=32)
     assert (tail.codes == q.codes[32:]).all()
+
+
+# ---------------------------------------------------------------- faces
+PAGE = (Path(__file__).resolve().parents[2] / "docs/block-formats.md").read_text()
+
+
+def printed(arguments: list[str]) -> tuple[int, str]:
+    from halfulp import cli
+
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text), contextlib.redirect_stderr(io.StringIO()):
+        code = cli.main(arguments)
+    return code, text.getvalue()
+
+
+def test_the_page_shows_what_happens() -> None:
+    block = re.findall(r"```pycon\n(.*?)```", PAGE, re.S)
+    test = doctest.DocTestParser().get_doctest("\n".join(block), {}, "page", "page", 0)
+    assert doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(test).failed == 0
+    for command, output in re.findall(r"```console\n\$ (.*?)\n(.*?)```", PAGE, re.S):
+        assert printed(shlex.split(command)[1:]) == (0, output)
+
+
+def test_the_page_names_every_format_and_rule() -> None:
+    names = [n for n in hu.block_formats() if f"`{n}`" not in PAGE]
+    assert not names
+    assert all(f"| `{rule}` |" in PAGE for rule in hu._core.scale_rule_names())
+
+
+def test_the_command_line() -> None:
+    code, text = printed(["quantize", "--format", "nvfp4", "--json", "1", "nan"])
+    assert code == 0
+    document = json.loads(text)
+    assert document["scales"][0]["code"] == "0x7f"
+    assert [r["value"] for r in document["results"]] == ["nan", "nan"]
+    assert "zero 9" in printed(["quantize", "--format", "uint4_affine", "1", "2", "3", "-4"])[1]
+    code, text = printed(["quantize", "--format", "bfp_m3_e5_b2", "1", "2", "3", "4", "--json"])
+    assert [r["block"] for r in json.loads(text)["results"]] == [0, 0, 1, 1]
+    for name in hu.block_formats():
+        code, text = printed(["formats", name])
+        assert code == 0
+        assert hu.block_format(name).canonical_name in text
+        assert printed(["formats", name, "--json"])[0] == 0
+        if "16x16" not in name:
+            assert printed(["quantize", "--format", name, "1", "-2.5", "0x1.8p-3"])[0] == 0
+    assert printed(["formats", "mxfp4", "binary16"])[0] == 2
+    assert printed(["quantize", "--format", "mxfp4", "--block", "0", "1"])[0] == 2
+    assert printed(["quantize", "--format", "mxfp4", "one"])[0] == 2
