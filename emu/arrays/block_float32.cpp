@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <limits>
 
 namespace halfulp {
 namespace {
@@ -74,6 +75,60 @@ HALFULP_CLONES void encode_block_float32(const float* x, std::uint16_t* codes, s
   const float factor = std::ldexp(1.0F, -scale_exponent);
   for (std::size_t i = 0; i < n; ++i)
     codes[i] = static_cast<std::uint16_t>(encode_one(x[i], factor, e));
+}
+
+bool float32_threshold_encoder_exists(const BlockFormat& f, Mode mode) {
+  return mode == Mode::nearest_even && f.rule != ScaleRule::te &&
+         (f.coding == Coding::floating || f.coding == Coding::symmetric) &&
+         f.element.largest_code() <= max_thresholds && f.element.subnormals &&
+         f.element.emin() >= -64 && f.element.emax() <= 64 && f.scale.emin() >= -160 &&
+         f.scale.emax() <= 160 && f.divisor_bits() + f.element.precision + 1 <= 53;
+}
+
+Float32ThresholdEncoder make_float32_threshold_encoder(const BlockFormat& f) {
+  Float32ThresholdEncoder e{.half_way = {},
+                            .tie_rounds_up = {},
+                            .sign_shift = f.element.magnitude_bits(),
+                            .twos_complement = f.coding == Coding::symmetric,
+                            .code_mask = low_mask<std::uint32_t>(f.element_bits())};
+  const auto value = [&](u64 code) {
+    const Unpacked<u64> v = unpack(code, f.element);
+    return std::ldexp(static_cast<double>(v.significand), v.exponent);
+  };
+  for (int i = 0; i < max_thresholds; ++i) {
+    const auto lower = static_cast<u64>(i);
+    // Beyond the largest value there is nothing to round to.
+    e.half_way[i] = lower < f.element.largest_code() ? (value(lower) + value(lower + 1)) / 2
+                                                     : std::numeric_limits<double>::infinity();
+    e.tie_rounds_up[i] = i % 2 != 0;
+  }
+  return e;
+}
+
+HALFULP_CLONES void encode_block_float32(const float* x, std::uint8_t* codes, std::size_t n,
+                                         double unit, const Float32ThresholdEncoder& encoder) {
+  // Where a tie rounds up the threshold is the half-way point itself, else the next float64.
+  double threshold[max_thresholds];
+  for (int i = 0; i < max_thresholds; ++i) {
+    const double exact = encoder.half_way[i] * unit;
+    threshold[i] = encoder.tie_rounds_up[i]
+                       ? exact
+                       : std::nextafter(exact, std::numeric_limits<double>::infinity());
+  }
+  const bool twos_complement = encoder.twos_complement;
+  const std::uint32_t mask = encoder.code_mask;
+  const int sign_shift = encoder.sign_shift;
+  for (std::size_t i = 0; i < n; ++i) {
+    const std::uint32_t bits = std::bit_cast<std::uint32_t>(x[i]);
+    const auto magnitude = static_cast<double>(std::bit_cast<float>(bits & 0x7fffffffu));
+    std::uint32_t code = 0;
+    for (const double t : threshold) code += magnitude >= t ? 1 : 0;
+    const std::uint32_t sign = bits >> 31;
+    const std::uint32_t negated = (0u - code) & mask;
+    const std::uint32_t with_sign = code | (sign << sign_shift);
+    codes[i] =
+        static_cast<std::uint8_t>(twos_complement ? (sign != 0 ? negated : code) : with_sign);
+  }
 }
 
 HALFULP_CLONES std::uint32_t largest_magnitude(const float* x, std::size_t n) {

@@ -33,6 +33,23 @@ void encode_block_float32(const float* x, std::uint8_t* codes, std::size_t n, in
 void encode_block_float32(const float* x, std::uint16_t* codes, std::size_t n, int scale_exponent,
                           const Float32BlockEncoder& encoder);
 
+// Elements with up to seven magnitudes above zero (E2M1, 4-bit integers) under any scale: a code is
+// the number of half-way points below |x|, and those are exact in float64: at most 5 bits of the
+// point times 48 of scale · tensor scale.
+inline constexpr int max_thresholds = 7;
+struct Float32ThresholdEncoder {
+  double half_way[max_thresholds];  // between values i and i + 1
+  bool tie_rounds_up[max_thresholds];
+  int sign_shift;
+  bool twos_complement;
+  std::uint32_t code_mask;
+};
+bool float32_threshold_encoder_exists(const BlockFormat& f, Mode mode);
+Float32ThresholdEncoder make_float32_threshold_encoder(const BlockFormat& f);
+// unit: scale · tensor scale, exact, above zero.
+void encode_block_float32(const float* x, std::uint8_t* codes, std::size_t n, double unit,
+                          const Float32ThresholdEncoder& encoder);
+
 // The largest magnitude, as bits: infinities and NaN on top.
 std::uint32_t largest_magnitude(const float* x, std::size_t n);
 

@@ -1,7 +1,7 @@
 #include "emu/arrays/blocks.hpp"
 
 #include <algorithm>
-#include <bit>
+#include <cmath>
 #include <cstring>
 
 #include "emu/arrays/block_float32.hpp"
@@ -133,17 +133,8 @@ Unpacked<u128> tensor_value(std::uint32_t code, const BlockFormat& f) {
   return unpack<u128>(code, formats::binary32);
 }
 
-template <class S>
-Unpacked<S> narrowed(const Unpacked<u128>& x) {
-  return {.kind = x.kind,
-          .negative = x.negative,
-          .sticky = x.sticky,
-          .raised = x.raised,
-          .exponent = x.exponent,
-          .significand = static_cast<S>(x.significand)};
-}
-
-// encode_elements for what float32_block_encoder_exists says.
+// encode_elements for what float32_block_encoder_exists and float32_threshold_encoder_exists say
+// (the second for codes of one byte).
 template <class Code>
 void encode_float32_rows(const Array& x, BlockArrays& to, const BlockFormat& f,
                          const BlockLayout& layout, const std::vector<u64>& scale_codes,
@@ -151,14 +142,23 @@ void encode_float32_rows(const Array& x, BlockArrays& to, const BlockFormat& f,
   const ControlWord guard;
   const LastDimension last(x, layout);
   const Float32BlockEncoder encoder = make_float32_block_encoder(f);
+  const Float32ThresholdEncoder thresholds = make_float32_threshold_encoder(f);
+  const bool by_thresholds = !float32_block_encoder_exists(f, Mode::nearest_even);
+  const Unpacked<u128> tensor = tensor_value(to.tensor_scale, f);
   auto* codes = static_cast<Code*>(to.codes.data);
   for_each_row(x, layout, [&](const std::byte* at, std::size_t index, std::size_t block) {
     const auto* row = reinterpret_cast<const float*>(at);
     for (std::ptrdiff_t from = 0; from < last.length; from += last.extent, ++block) {
       const auto n = static_cast<std::size_t>(std::min(last.extent, last.length - from));
       Code* out = codes + index + from;
-      if (nan_blocks[block]) {
+      const Unpacked<u128> divisor =
+          by_thresholds ? block_divisor(scale_codes[block], f, tensor) : Unpacked<u128>{};
+      if (nan_blocks[block] || (by_thresholds && divisor.kind == Kind::zero)) {
         std::fill(out, out + n, Code{0});
+      } else if (by_thresholds) {
+        const double unit = std::ldexp(static_cast<double>(static_cast<u64>(divisor.significand)),
+                                       divisor.exponent);
+        encode_block_float32(row + from, reinterpret_cast<std::uint8_t*>(out), n, unit, thresholds);
       } else {
         const int exponent = static_cast<int>(scale_codes[block]) + f.scale.emin();
         encode_block_float32(row + from, out, n, exponent, encoder);
@@ -180,7 +180,7 @@ void encode_elements(const Array& x, BlockArrays& to, const BlockFormat& f,
   for_each_row(x, layout, [&](const std::byte* at, std::size_t index, std::size_t block) {
     for (std::ptrdiff_t from = 0; from < last.length; from += last.extent, ++block) {
       const std::ptrdiff_t until = std::min(from + last.extent, last.length);
-      const Unpacked<S> divisor = narrowed<S>(block_divisor(scale_codes[block], f, tensor));
+      const Unpacked<S> divisor = detail::resized<S>(block_divisor(scale_codes[block], f, tensor));
       const int zero_point = to.zero_points != nullptr ? to.zero_points[block] : 0;
       const bool empty = nan_blocks[block] || divisor.kind == Kind::zero;
       for (std::ptrdiff_t i = from; i < until; ++i, at += last.step, ++index) {
@@ -300,7 +300,10 @@ void quantize(const Array& x, BlockArrays& to, const BlockFormat& f, const Block
   }
 
   // 3. The elements.
-  if (float32_block_encoder_exists(f, mode) && has_float_rows(x, LastDimension(x, layout))) {
+  const bool in_loop =
+      float32_block_encoder_exists(f, mode) ||
+      (float32_threshold_encoder_exists(f, mode) && to.codes.element == Element::code8);
+  if (in_loop && has_float_rows(x, LastDimension(x, layout))) {
     if (to.codes.element == Element::code8) {
       encode_float32_rows<std::uint8_t>(x, to, f, layout, scale_codes, nan_blocks);
       return;

@@ -227,10 +227,24 @@ constexpr Unpacked<u128> integer_value(u64 n) {
                 : Unpacked<u128>{.kind = Kind::finite, .exponent = 0, .significand = n};
 }
 
-// a / b rounded once. b > 0.
+template <class S, class T>
+constexpr Unpacked<S> resized(const Unpacked<T>& x) {
+  return {.kind = x.kind,
+          .negative = x.negative,
+          .sticky = x.sticky,
+          .raised = x.raised,
+          .exponent = x.exponent,
+          .significand = static_cast<S>(x.significand)};
+}
+
+// a / b rounded once. b > 0. Most operands fit 64 bits, whose division is a processor's own.
 constexpr u64 quotient_code(const Unpacked<u128>& a, const Unpacked<u128>& b, Format f, Mode mode) {
-  const Unpacked<u128> q = exact_div(a, b, leading_bits(f.precision, mode, 0));
-  return static_cast<u64>(round_pack(q, f, saturating(mode)).code);
+  const int bits = leading_bits(f.precision, mode, 0);
+  if (bit_length(a.significand) <= 60 && bit_length(b.significand) <= 56 && bits <= 56) {
+    const Unpacked<u64> q = exact_div(resized<u64>(a), resized<u64>(b), bits);
+    return round_pack(q, f, saturating(mode)).code;
+  }
+  return static_cast<u64>(round_pack(exact_div(a, b, bits), f, saturating(mode)).code);
 }
 
 constexpr Unpacked<u128> in_binary32(const Unpacked<u128>& exact_result) {

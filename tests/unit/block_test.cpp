@@ -265,3 +265,51 @@ TEST_CASE("the float32 loop gives the core's codes about every value, whatever t
     }
   }
 }
+
+TEST_CASE("the float32 threshold loop gives the core's codes about every tie") {
+  std::mt19937 g(23);
+  for (const char* name :
+       {"nvfp4", "nvfp4_16x16", "int4", "zeroquant_m2", "block_1x8__float4_e2m1fn__ue5m3__absmax",
+        "block_1x8__fp_e1p3b1_s_none_none__binary32__absmax"}) {
+    const BlockFormat f = parse_block_format(name);
+    REQUIRE(float32_threshold_encoder_exists(f, Mode::nearest_even));
+    CHECK_FALSE(float32_threshold_encoder_exists(f, Mode::up));
+    const Float32ThresholdEncoder encoder = make_float32_threshold_encoder(f);
+    std::size_t wrong = 0, count = 0;
+    for (int round = 0; round < 20000; ++round) {
+      // Every second unit is a power of two or a small integer, under which ties are exact.
+      const u64 scale = round % 2 == 0 ? g() % (static_cast<u64>(f.scale.largest_code()) + 1)
+                                       : static_cast<u64>(f.scale.least_normal_code()) +
+                                             (static_cast<u64>(g() % 8) << f.scale.fraction_bits());
+      const float s_g =
+          std::ldexp(round % 2 == 0 ? 1.0F + static_cast<float>(g() % 8388608) / 8388608 : 1.0F,
+                     static_cast<int>(g() % 60) - 40);
+      const Unpacked<u128> tensor =
+          f.tensor_target == 0 ? number(1)
+                               : unpack<u128>(std::bit_cast<std::uint32_t>(s_g), formats::binary32);
+      const Unpacked<u128> divisor = block_divisor(scale, f, tensor);
+      if (divisor.kind == Kind::zero) continue;
+      const double unit =
+          std::ldexp(static_cast<double>(static_cast<u64>(divisor.significand)), divisor.exponent);
+      std::vector<float> x = {0.0F, -0.0F};
+      for (int i = 0; i < static_cast<int>(f.element.largest_code()); ++i) {
+        const auto tie = static_cast<float>(encoder.half_way[i] * unit);
+        for (const float y : {tie, std::nextafter(tie, 0.0F), std::nextafter(tie, 2 * tie + 1)}) {
+          x.push_back(y);
+          x.push_back(-y);
+        }
+      }
+      std::erase_if(x, [](float v) { return !std::isfinite(v); });
+      std::vector<std::uint8_t> codes(x.size());
+      encode_block_float32(x.data(), codes.data(), x.size(), unit, encoder);
+      for (std::size_t i = 0; i < x.size(); ++i) {
+        const auto v = unpack<u128>(std::bit_cast<std::uint32_t>(x[i]), formats::binary32);
+        wrong += encode_element(v, divisor, 0, f, Mode::nearest_even) != codes[i] ? 1 : 0;
+      }
+      count += x.size();
+    }
+    INFO(name << " " << count << " cases");
+    CHECK(wrong == 0);
+    CHECK(count > 100000);
+  }
+}
