@@ -1,6 +1,7 @@
 #include "emu/arrays/blocks.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 
@@ -200,6 +201,74 @@ void encode_elements(const Array& x, BlockArrays& to, const BlockFormat& f,
   });
 }
 
+// dequantize by multiplication in float64, where that is exact: element and divisor have 53 bits of
+// precision together, and float64's range holds every product. Returns whether it was done: not if
+// `exactly` and some value is no value of Out, and not for zero scales, where 0 · infinity needs
+// the core.
+template <class Code, class Out>
+bool dequantize_by_products(const BlockArrays& from, const Array& out, const BlockFormat& f,
+                            const BlockLayout& layout, bool exactly) {
+  const LastDimension last(out, layout);
+  if (last.step != sizeof(Out) && last.length != 1) return false;
+  const ControlWord guard;
+  std::vector<double> values(std::size_t{1} << f.element_bits());
+  for (std::size_t c = 0; c < values.size(); ++c) {
+    const auto packed = round_pack(decode_element(c, 0, f), formats::binary64, {});
+    values[c] = std::bit_cast<double>(static_cast<u64>(packed.code));
+  }
+  const Unpacked<u128> tensor = tensor_value(from.tensor_scale, f);
+  const auto* codes = static_cast<const Code*>(from.codes.data);
+  const auto* scales = static_cast<const std::byte*>(from.scales.data);
+  const std::size_t scale_bytes = size_of(from.scales.element);
+  const std::size_t mask = values.size() - 1;
+  const bool has_infinity = f.coding == Coding::floating && f.element.has_infinity();
+  bool lost = false;
+  for_each_row(out, layout, [&](const std::byte* row, std::size_t index, std::size_t block) {
+    // `out` is writeable; the walk over an array is shared with arrays that are only read.
+    auto* at = const_cast<std::byte*>(row);  // NOLINT(cppcoreguidelines-pro-type-const-cast)
+    for (std::ptrdiff_t start = 0; start < last.length; start += last.extent, ++block) {
+      const auto n = static_cast<std::size_t>(std::min(last.extent, last.length - start));
+      const u64 code = load(scales + block * scale_bytes, scale_bytes);
+      const auto product = exact_mul(unpack<u128>(code, f.scale), tensor);
+      lost = lost || (has_infinity && product.kind == Kind::zero);
+      const auto packed = round_pack(product, formats::binary64, {});
+      const double unit = std::bit_cast<double>(static_cast<u64>(packed.code));
+      const double zero_point = from.zero_points != nullptr ? from.zero_points[block] : 0;
+      for (std::size_t i = 0; i < n; ++i, at += sizeof(Out), ++index) {
+        const double element = values[codes[index] & mask];
+        // Subtracting an absent zero point would turn −0 into +0.
+        const double y = (zero_point != 0 ? element - zero_point : element) * unit;
+        const Out stored = static_cast<Out>(y);
+        lost = lost || (exactly && static_cast<double>(stored) != y && y == y);
+        std::memcpy(at, &stored, sizeof(Out));
+      }
+    }
+  });
+  return !lost;
+}
+
+bool dequantized_by_products(const BlockArrays& from, const Array& out, const BlockFormat& f,
+                             const BlockLayout& layout, const Mode* mode) {
+  const bool exactly = mode == nullptr;
+  const bool wide = out.element == Element::binary64;
+  if ((!wide && out.element != Element::binary32) || !(exactly || *mode == Mode::nearest_even))
+    return false;
+  // One bit more for the difference of an integer and its zero point. Exponents: float64's least
+  // quantum is 2^-1074, its largest 2^1023.
+  if (f.element.precision + 1 + f.divisor_bits() > 53 || f.scale.least_quantum_exponent() < -300 ||
+      f.scale.emax() > 300 || f.element.least_quantum_exponent() < -300 || f.element.emax() > 300)
+    return false;
+  if (from.codes.element == Element::code8) {
+    return wide ? dequantize_by_products<std::uint8_t, double>(from, out, f, layout, exactly)
+                : dequantize_by_products<std::uint8_t, float>(from, out, f, layout, exactly);
+  }
+  if (from.codes.element == Element::code16) {
+    return wide ? dequantize_by_products<std::uint16_t, double>(from, out, f, layout, exactly)
+                : dequantize_by_products<std::uint16_t, float>(from, out, f, layout, exactly);
+  }
+  return false;
+}
+
 void require_room(const Array& codes, int bits, const char* what) {
   if (!holds_codes(codes.element) || static_cast<int>(8 * size_of(codes.element)) < bits) {
     throw std::invalid_argument(std::string(what) + " of " + std::to_string(bits) +
@@ -328,6 +397,7 @@ void dequantize(const BlockArrays& from, const Array& out, const BlockFormat& f,
   require_matching(from, f, layout);
   if (out.shape != layout.shape || holds_codes(out.element))
     throw std::invalid_argument("out must be an array of values, of the layout's shape");
+  if (dequantized_by_products(from, out, f, layout, mode)) return;
   const Rounding rounding{.mode = mode != nullptr ? *mode : Mode::nearest_even};
   const Unpacked<u128> tensor = tensor_value(from.tensor_scale, f);
   const LastDimension last(out, layout);

@@ -4,6 +4,7 @@
 
 #include <bit>
 #include <cmath>
+#include <cstring>
 #include <random>
 
 #if defined(__x86_64__)
@@ -311,5 +312,51 @@ TEST_CASE("the float32 threshold loop gives the core's codes about every tie") {
     INFO(name << " " << count << " cases");
     CHECK(wrong == 0);
     CHECK(count > 100000);
+  }
+}
+
+TEST_CASE("products in float64 dequantise as the core does, any codes, any scales") {
+  std::mt19937 g(29);
+  std::vector<std::string> names = {"block_1x8__float8_e5m2__binary32__absmax",
+                                    "block_1x8__float8_e5m2__float8_e4m3fn__absmax__t448",
+                                    "bfp_m7_e8_b16", "bfp_m15_e8_b3"};
+  for (const NamedBlockFormat& row : named_block_formats) names.emplace_back(row.name);
+  for (const std::string& name : names) {
+    const BlockFormat f = parse_block_format(name);
+    const BlockLayout layout = make_layout(f, {64, 96}, 1);
+    constexpr std::size_t n = 64 * 96;
+    std::vector<std::uint16_t> codes(n);
+    std::vector<std::uint32_t> scales(layout.block_count());
+    std::vector<std::int32_t> zeros(layout.block_count());
+    for (auto& c : codes)
+      c = static_cast<std::uint16_t>(g() & low_mask<std::uint32_t>(f.element_bits()));
+    for (auto& s : scales)
+      s = g() % 9 == 0 ? 0 : static_cast<std::uint32_t>(g() & low_mask<u64>(f.scale.width()));
+    for (auto& z : zeros) z = is_affine(f.coding) ? f.low() + static_cast<int>(g() % 16) : 0;
+    const BlockArrays from{{codes.data(), Element::code16, f.element, {64, 96}, {192, 2}},
+                           {scales.data(),
+                            Element::code32,
+                            f.scale,
+                            {static_cast<std::ptrdiff_t>(scales.size())},
+                            {4}},
+                           zeros.data(),
+                           static_cast<std::uint32_t>(g() & 0x3fffffff)};
+    const Mode nearest = Mode::nearest_even;
+    const auto compare_paths = [&]<class Out>(Out, Element element, const Mode* mode) {
+      // A result with gaps takes the core's path.
+      std::vector<Out> dense(n), gaps(2 * n);
+      const auto bytes = static_cast<std::ptrdiff_t>(sizeof(Out));
+      const Array a{dense.data(), element, format_of(element), {64, 96}, {96 * bytes, bytes}};
+      const Array b{gaps.data(), element, format_of(element), {64, 96}, {192 * bytes, 2 * bytes}};
+      dequantize(from, a, f, layout, mode);
+      dequantize(from, b, f, layout, mode);
+      std::size_t wrong = 0;
+      for (std::size_t i = 0; i < n; ++i)
+        wrong += std::memcmp(&dense[i], &gaps[2 * i], sizeof(Out)) != 0 ? 1 : 0;
+      INFO(name << " " << sizeof(Out));
+      CHECK(wrong == 0);
+    };
+    compare_paths(double{}, Element::binary64, nullptr);
+    compare_paths(float{}, Element::binary32, &nearest);
   }
 }
