@@ -163,6 +163,9 @@ std::string name_of(Format f) {
   for (const NamedFormat& row : named_formats) {
     if (row.format == f) return row.name;
   }
+  for (const NamedFormat& row : named_scale_formats) {
+    if (row.format == f) return row.name;
+  }
   return canonical_name(f);
 }
 
@@ -175,6 +178,9 @@ Format parse_format(std::string_view given) {
   }
   if (const auto found = synonyms().find(name); found != synonyms().end()) name = found->second;
   for (const NamedFormat& row : named_formats) {
+    if (name == row.name) return row.format;
+  }
+  for (const NamedFormat& row : named_scale_formats) {
     if (name == row.name) return row.format;
   }
   if (const auto found = ambiguous_names().find(name); found != ambiguous_names().end()) {

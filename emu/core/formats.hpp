@@ -67,6 +67,23 @@ inline constexpr Format float4_e2m1fn{.exponent_bits = 2,
                                       .nan = NanEncoding::none,
                                       .inf = InfEncoding::none};
 
+// Scales without the sign that a scale does not need. E4M3 has the codes of float8_e4m3fn's
+// positive half. Two codebooks are published for E5M3: one keeps IEEE's top exponent field for
+// infinity and NaN (largest 61,440), the other spends only the last code (largest 114,688).
+inline constexpr Format ue4m3{.exponent_bits = 4,
+                              .precision = 4,
+                              .bias = 7,
+                              .is_signed = false,
+                              .nan = NanEncoding::last,
+                              .inf = InfEncoding::none};
+inline constexpr Format ue5m3{.exponent_bits = 5, .precision = 4, .bias = 15, .is_signed = false};
+inline constexpr Format ue5m3fn{.exponent_bits = 5,
+                                .precision = 4,
+                                .bias = 15,
+                                .is_signed = false,
+                                .nan = NanEncoding::last,
+                                .inf = InfEncoding::none};
+
 }  // namespace formats
 
 inline constexpr NamedFormat named_formats[] = {
@@ -87,6 +104,13 @@ inline constexpr NamedFormat named_formats[] = {
     {"float6_e2m3fn", formats::float6_e2m3fn, "OCP MX 1.0, element"},
     {"float6_e3m2fn", formats::float6_e3m2fn, "OCP MX 1.0, element"},
     {"float4_e2m1fn", formats::float4_e2m1fn, "OCP MX 1.0, element"},
+};
+
+// Formats that only scales have (block.hpp): known by name, but no rows of the table above.
+inline constexpr NamedFormat named_scale_formats[] = {
+    {"ue4m3", formats::ue4m3, "NVFP4's scale without its sign"},
+    {"ue5m3", formats::ue5m3, "arXiv 2509.17791, IEEE-like codebook"},
+    {"ue5m3fn", formats::ue5m3fn, "the codebook with one NaN and no infinity"},
 };
 
 }  // namespace halfulp

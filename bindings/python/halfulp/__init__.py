@@ -14,7 +14,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from halfulp._core import Format, RoundingError, __version__
+from halfulp._blocks import (
+    Quantized,
+    block_format,
+    block_formats,
+    pack,
+    quantize,
+    unpack,
+)
+from halfulp._core import BlockFormat, Format, RoundingError, __version__
 from halfulp._elementwise import add, decode, div, encode, fma, mul, round, sqrt, sub
 from halfulp._formats import exact_value, format, formats, values
 from halfulp._matmul import dot, matmul, sum
@@ -49,13 +57,17 @@ if TYPE_CHECKING:
     from halfulp.studies.sweep import Sweep
 
 __all__ = [
+    "BlockFormat",
     "Class",
     "Format",
     "Ordering",
     "Outcomes",
+    "Quantized",
     "RoundingError",
     "__version__",
     "add",
+    "block_format",
+    "block_formats",
     "classify",
     "compare",
     "decode",
@@ -79,7 +91,9 @@ __all__ = [
     "mul",
     "next_down",
     "next_up",
+    "pack",
     "probability",
+    "quantize",
     "remainder",
     "round",
     "round_to_integral",
@@ -89,6 +103,7 @@ __all__ = [
     "sum",
     "sweep",
     "total_order",
+    "unpack",
     "values",
 ]
 

@@ -9,20 +9,31 @@ import numpy.typing
 import typing
 
 __all__: list[str] = [
+    "BlockFormat",
     "Format",
     "How",
     "RoundingError",
     "apply",
     "class_names",
+    "block_counts",
     "compute",
+    "dequantize",
     "matmul32",
     "matmul64",
     "mode_names",
+    "named_block_formats",
     "named_formats",
     "operations",
     "ordering_names",
     "outcomes",
+    "pack16",
+    "pack8",
+    "parse_block_format",
     "parse_format",
+    "quantize",
+    "scale_rule_names",
+    "unpack16",
+    "unpack8",
 ]
 
 class Format:
@@ -79,6 +90,38 @@ class Format:
     @property
     def zero(self) -> bool: ...
 
+class BlockFormat:
+    def __eq__(self, arg0: BlockFormat) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __reduce__(self) -> tuple: ...
+    def __repr__(self) -> str: ...
+    @property
+    def canonical_name(self) -> str: ...
+    @property
+    def coding(self) -> str: ...
+    @property
+    def columns(self) -> int: ...
+    @property
+    def element(self) -> Format: ...
+    @property
+    def element_bits(self) -> int: ...
+    @property
+    def grouping(self) -> str: ...
+    @property
+    def is_affine(self) -> bool: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def rule(self) -> str: ...
+    @property
+    def scale(self) -> Format: ...
+    @property
+    def scale_rounding(self) -> str: ...
+    @property
+    def tensor_target(self) -> int: ...
+
 class RoundingError(ValueError):
     pass
 
@@ -106,9 +149,27 @@ def apply(
     flags: typing.Annotated[numpy.typing.ArrayLike, numpy.uint8] | None = None,
 ) -> None: ...
 def class_names() -> list[str]: ...
+def block_counts(
+    format: BlockFormat,
+    shape: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex],
+    axis: typing.SupportsInt | typing.SupportsIndex,
+) -> list[int]: ...
 def compute(
     operation: str, operands: collections.abc.Sequence[tuple[int, Format]], format: Format, how: How
 ) -> tuple: ...
+def dequantize(
+    codes: numpy.ndarray,
+    code_kind: str,
+    scales: numpy.ndarray,
+    scale_kind: str,
+    zero_points: numpy.typing.NDArray[numpy.int32] | None,
+    tensor_scale: typing.SupportsInt | typing.SupportsIndex,
+    format: BlockFormat,
+    axis: typing.SupportsInt | typing.SupportsIndex,
+    out: numpy.ndarray,
+    out_kind: str,
+    rounding: str | None,
+) -> None: ...
 def matmul32(
     a: numpy.typing.NDArray[numpy.float32],
     b: numpy.typing.NDArray[numpy.float32],
@@ -132,10 +193,42 @@ def matmul64(
     how: How,
 ) -> int: ...
 def mode_names() -> list[str]: ...
+def named_block_formats() -> list[tuple[str, BlockFormat, str]]: ...
 def named_formats() -> list[tuple[str, Format, str]]: ...
 def operations() -> list[tuple[str, int, bool]]: ...
 def ordering_names() -> list[str]: ...
 def outcomes(code: int, from_format: Format, format: Format, how: How) -> tuple: ...
+def pack16(
+    codes: numpy.typing.NDArray[numpy.uint16], width: typing.SupportsInt | typing.SupportsIndex
+) -> numpy.typing.NDArray[numpy.uint8]: ...
+def pack8(
+    codes: numpy.typing.NDArray[numpy.uint8], width: typing.SupportsInt | typing.SupportsIndex
+) -> numpy.typing.NDArray[numpy.uint8]: ...
+def parse_block_format(name: str) -> BlockFormat: ...
 def parse_format(name: str) -> Format: ...
+def quantize(
+    x: numpy.ndarray,
+    kind: str,
+    format: BlockFormat,
+    axis: typing.SupportsInt | typing.SupportsIndex,
+    codes: numpy.ndarray,
+    code_kind: str,
+    scales: numpy.ndarray,
+    scale_kind: str,
+    zero_points: numpy.typing.NDArray[numpy.int32] | None,
+    tensor_scale: numpy.typing.NDArray[numpy.uint32],
+    how: ...,
+) -> None: ...
+def scale_rule_names() -> list[str]: ...
+def unpack16(
+    packed: numpy.typing.NDArray[numpy.uint8],
+    count: typing.SupportsInt | typing.SupportsIndex,
+    width: typing.SupportsInt | typing.SupportsIndex,
+) -> numpy.typing.NDArray[numpy.uint16]: ...
+def unpack8(
+    packed: numpy.typing.NDArray[numpy.uint8],
+    count: typing.SupportsInt | typing.SupportsIndex,
+    width: typing.SupportsInt | typing.SupportsIndex,
+) -> numpy.typing.NDArray[numpy.uint8]: ...
 
 __version__: str = "0.1.0"

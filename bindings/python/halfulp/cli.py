@@ -116,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_formats(commands)
     _add_round(commands)
     _add_op(commands)
+    _add_quantize(commands)
     _add_sweep(commands)
     _add_status(commands)
     _add_table(commands)
@@ -194,9 +195,41 @@ def _add_op(commands: "_Commands") -> None:
     )
 
 
-def _formats(options: argparse.Namespace) -> int:
-    from . import _cli_numeric
+def _block(text: str) -> int | str:
+    return int(text) if re.fullmatch(r"[+-]?\d+", text) else text
 
+
+def _add_quantize(commands: "_Commands") -> None:
+    parser = _add(commands, "quantize", _quantize, "numbers in a block format: scales, codes")
+    parser.add_argument("--format", required=True, metavar="F", help="such as mxfp4 or nvfp4")
+    parser.add_argument("--rule", metavar="R", help="of the scales (default: the format's)")
+    parser.add_argument("--block", type=_block, metavar="N", help="size of a block, or 'tensor'")
+    parser.add_argument("--rounding", metavar="M", help="of elements (default nearest-even)")
+    parser.add_argument("--seed", type=int, metavar="N", help="needed by stochastic modes")
+    parser.add_argument("--random-bits", type=int, metavar="R", help="of stochastic modes (32)")
+    parser.add_argument(
+        "values",
+        nargs="+",
+        type=_number,
+        metavar="VALUE",
+        help="decimal (taken as float64) or hex float",
+    )
+
+
+def _quantize(options: argparse.Namespace) -> int:
+    from . import _cli_blocks
+
+    return _cli_blocks.quantize_command(options)
+
+
+def _formats(options: argparse.Namespace) -> int:
+    from . import _cli_blocks, _cli_numeric
+
+    blocks = [name for name in options.names if _cli_blocks.is_block_format(name)]
+    if blocks and len(blocks) < len(options.names):
+        raise ValueError("ask for block formats and formats of single numbers in two commands")
+    if blocks:
+        return _cli_blocks.formats(options)
     return _cli_numeric.formats(options)
 
 
