@@ -14,8 +14,8 @@ __all__: list[str] = [
     "How",
     "RoundingError",
     "apply",
-    "class_names",
     "block_counts",
+    "class_names",
     "compute",
     "dequantize",
     "matmul32",
@@ -148,12 +148,12 @@ def apply(
     how: How,
     flags: typing.Annotated[numpy.typing.ArrayLike, numpy.uint8] | None = None,
 ) -> None: ...
-def class_names() -> list[str]: ...
 def block_counts(
     format: BlockFormat,
     shape: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex],
     axis: typing.SupportsInt | typing.SupportsIndex,
 ) -> list[int]: ...
+def class_names() -> list[str]: ...
 def compute(
     operation: str, operands: collections.abc.Sequence[tuple[int, Format]], format: Format, how: How
 ) -> tuple: ...
