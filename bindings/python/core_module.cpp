@@ -8,6 +8,7 @@
 #include <array>
 
 #include "emu/arrays/arrays.hpp"
+#include "emu/functions/functions.hpp"
 #include "emu/names.hpp"
 #include "kernels/matmul_emulated.hpp"
 
@@ -91,6 +92,14 @@ How make_how(const std::string& mode, const std::string& overflow, const std::st
   return how;
 }
 
+// The function of that name, if it is one and not an operation; an ImportError without MPFR.
+const halfulp::Function* function_named(const std::string& name) {
+  const halfulp::Function* function = halfulp::find_function(name);
+  if (function != nullptr && !halfulp::functions_missing().empty())
+    throw py::import_error(std::string(halfulp::functions_missing()));
+  return function;
+}
+
 using Operands = std::vector<std::tuple<py::array, std::string, Format>>;
 
 void apply(const std::string& operation, const Operands& operands, py::array& out,
@@ -101,6 +110,11 @@ void apply(const std::string& operation, const Operands& operands, py::array& ou
   if (!out.writeable()) throw std::invalid_argument("out is read-only; pass a writeable array");
   const Array result = view(out, out_kind, format);
   std::uint8_t* flag_bytes = flags ? flags->mutable_data() : nullptr;
+  if (const halfulp::Function* function = function_named(operation)) {
+    const py::gil_scoped_release nogil;
+    halfulp::apply(*function, views, result, format, how.rounding, how.random, flag_bytes);
+    return;
+  }
   const halfulp::Operation op = halfulp::parse_operation(operation);
   const py::gil_scoped_release nogil;
   halfulp::apply(op, views, result, format, how.rounding, how.random, flag_bytes);
@@ -117,9 +131,11 @@ u128 from_python(const py::int_& v) {
 py::tuple compute(const std::string& operation,
                   const std::vector<std::pair<py::int_, Format>>& operands, Format format,
                   const How& how) {
-  const halfulp::Operation op = halfulp::parse_operation(operation);
-  if (static_cast<int>(operands.size()) != halfulp::operand_count(op)) {
-    throw std::invalid_argument(operation + " takes " + std::to_string(halfulp::operand_count(op)) +
+  const halfulp::Function* function = function_named(operation);
+  const auto op = function != nullptr ? halfulp::Operation{} : halfulp::parse_operation(operation);
+  const int count = function != nullptr ? function->arity : halfulp::operand_count(op);
+  if (static_cast<int>(operands.size()) != count) {
+    throw std::invalid_argument(operation + " takes " + std::to_string(count) +
                                 " operand(s), but got " + std::to_string(operands.size()));
   }
   if (const auto problem = problem_with(how.rounding, format))
@@ -134,14 +150,18 @@ py::tuple compute(const std::string& operation,
     width = std::max(width, f.width());
   }
   const halfulp::Mode mode = how.rounding.mode;
-  const int needed = halfulp::required_bits(op, precision, format, width, mode, how.random.count);
+  const int bits = halfulp::leading_bits(format.precision, mode, how.random.count);
+  const int needed =
+      function == nullptr
+          ? halfulp::required_bits(op, precision, format, width, mode, how.random.count)
+          : bits + halfulp::width_of<u128> - halfulp::max_function_bits;
   if (needed > halfulp::width_of<u128>) {
     throw std::invalid_argument(halfulp::too_wide(needed));
   }
-  const int bits = halfulp::leading_bits(format.precision, mode, how.random.count);
   const halfulp::RandomBits random = is_stochastic(mode) ? how.random.at(0) : halfulp::RandomBits{};
-  const auto y = halfulp::round_pack(halfulp::exact(op, x[0], x[1], x[2], mode, bits), format,
-                                     how.rounding, random);
+  const auto exact = function != nullptr ? halfulp::evaluate(*function, x[0], x[1], bits)
+                                         : halfulp::exact(op, x[0], x[1], x[2], mode, bits);
+  const auto y = halfulp::round_pack(exact, format, how.rounding, random);
   halfulp::require_reportable(y.flags, "the operand", format, how.rounding);
   return py::make_tuple(to_python(y.code), int{y.flags & halfulp::ieee_flags});
 }
@@ -338,6 +358,13 @@ PYBIND11_MODULE(_core, m) {
   m.def("mode_names", [] {
     return std::vector<std::string>(std::begin(halfulp::mode_names), std::end(halfulp::mode_names));
   });
+  m.def("functions", [] {
+    std::vector<std::tuple<std::string, int, std::string>> rows;
+    for (const halfulp::Function* f : halfulp::all_functions())
+      rows.emplace_back(f->name, f->arity, f->meaning);
+    return rows;
+  });
+  m.def("functions_missing", [] { return std::string(halfulp::functions_missing()); });
   m.def("apply", &apply, py::arg("operation"), py::arg("operands"), py::arg("out"),
         py::arg("out_kind"), py::arg("format"), py::arg("how"), py::arg("flags") = py::none());
   m.def("compute", &compute, py::arg("operation"), py::arg("operands"), py::arg("format"),

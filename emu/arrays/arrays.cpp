@@ -116,10 +116,31 @@ bool overlaps(const Array& a, const Array& b) {
   return a.data != b.data || a.strides != b.strides || a.element != b.element;
 }
 
-void require_valid(Operation op, std::span<const Array> operands, const Array& out, Format format,
+template <class S>
+void run_job(Operation op, std::span<const Array> operands, const Array& out, Format format,
+             const Rounding& rounding, const RandomStream& random, std::uint8_t* flags) {
+  const Job<S> job{.op = op,
+                   .operands = operands,
+                   .out = out,
+                   .format = format,
+                   .rounding = rounding,
+                   .random = random,
+                   .flags = flags,
+                   .bits = leading_bits(format.precision, rounding.mode, random.count),
+                   .stochastic = is_stochastic(rounding.mode),
+                   .out_as_values = !holds_codes(out.element) && !(out.format == format)};
+  const bool may_fail = rounding.overflow == Overflow::error ||
+                        (!format.has_nan() && rounding.nan_to == NanTo::error);
+  if (may_fail) job.check();
+  job.run();
+}
+
+}  // namespace
+
+void require_valid(int count, std::span<const Array> operands, const Array& out, Format format,
                    const Rounding& rounding, const RandomStream& random) {
-  if (static_cast<int>(operands.size()) != operand_count(op)) {
-    throw std::invalid_argument("the operation takes " + std::to_string(operand_count(op)) +
+  if (static_cast<int>(operands.size()) != count) {
+    throw std::invalid_argument("the operation takes " + std::to_string(count) +
                                 " operands, but got " + std::to_string(operands.size()));
   }
   if (const auto problem = problem_with(format)) throw std::invalid_argument(*problem);
@@ -162,27 +183,6 @@ void require_valid(Operation op, std::span<const Array> operands, const Array& o
     }
   }
 }
-
-template <class S>
-void run_job(Operation op, std::span<const Array> operands, const Array& out, Format format,
-             const Rounding& rounding, const RandomStream& random, std::uint8_t* flags) {
-  const Job<S> job{.op = op,
-                   .operands = operands,
-                   .out = out,
-                   .format = format,
-                   .rounding = rounding,
-                   .random = random,
-                   .flags = flags,
-                   .bits = leading_bits(format.precision, rounding.mode, random.count),
-                   .stochastic = is_stochastic(rounding.mode),
-                   .out_as_values = !holds_codes(out.element) && !(out.format == format)};
-  const bool may_fail = rounding.overflow == Overflow::error ||
-                        (!format.has_nan() && rounding.nan_to == NanTo::error);
-  if (may_fail) job.check();
-  job.run();
-}
-
-}  // namespace
 
 void require_reportable(Flags flags, const std::string& what, Format format,
                         const Rounding& rounding) {
@@ -237,7 +237,7 @@ bool Array::is_contiguous() const {
 
 void apply(Operation op, std::span<const Array> operands, const Array& out, Format format,
            const Rounding& rounding, const RandomStream& random, std::uint8_t* flags) {
-  require_valid(op, operands, out, format, rounding, random);
+  require_valid(operand_count(op), operands, out, format, rounding, random);
   if (out.size() == 0) return;
 
   if (op == Operation::convert && flags == nullptr && operands[0].element == Element::binary32 &&

@@ -58,6 +58,11 @@ struct RoundingError : std::domain_error {
 void require_reportable(Flags flags, const std::string& what, Format format,
                         const Rounding& rounding);
 
+// Throws std::invalid_argument if an element-wise operation of `count` operands cannot be done on
+// these arrays, in this format, with this rounding.
+void require_valid(int count, std::span<const Array> operands, const Array& out, Format format,
+                   const Rounding& rounding, const RandomStream& random);
+
 // The sentence for an operation whose significand needs more than 128 bits.
 std::string too_wide(int needed_bits);
 

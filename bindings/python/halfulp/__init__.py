@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from halfulp import functions
 from halfulp._core import Format, RoundingError, __version__
 from halfulp._elementwise import add, decode, div, encode, fma, mul, round, sqrt, sub
 from halfulp._formats import exact_value, format, formats, values
@@ -37,6 +38,7 @@ __all__ = [
     "fma",
     "format",
     "formats",
+    "functions",
     "matmul",
     "mul",
     "round",

@@ -362,7 +362,9 @@ def round(args: argparse.Namespace) -> int:
 def op(args: argparse.Namespace) -> int:
     """One operation on operands given as decimals, hex floats or codes of the format."""
     f = format(args.format)
-    count = {"sqrt": 1, "convert": 1, "fma": 3}.get(args.name, 2)
+    counts = {"sqrt": 1, "convert": 1, "fma": 3}
+    counts |= {name: arity for name, arity, _ in _core.functions()}
+    count = counts.get(args.name, 2)
     if len(args.operands) != count:
         raise ValueError(
             f"{args.name} takes {count} operand{'s' if count > 1 else ''}, "

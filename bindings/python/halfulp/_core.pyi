@@ -14,6 +14,8 @@ __all__: list[str] = [
     "RoundingError",
     "apply",
     "compute",
+    "functions",
+    "functions_missing",
     "matmul32",
     "matmul64",
     "mode_names",
@@ -104,6 +106,8 @@ def apply(
 def compute(
     operation: str, operands: collections.abc.Sequence[tuple[int, Format]], format: Format, how: How
 ) -> tuple: ...
+def functions() -> list[tuple[str, int, str]]: ...
+def functions_missing() -> str: ...
 def matmul32(
     a: numpy.typing.NDArray[numpy.float32],
     b: numpy.typing.NDArray[numpy.float32],
