@@ -55,6 +55,17 @@ class Range {
   mpfr_flags_t flags_;
 };
 
+// MPFR keeps constants per thread: they go with the thread.
+class Caches {
+ public:
+  Caches() = default;
+  ~Caches() { mpfr_free_cache2(MPFR_FREE_LOCAL_CACHE); }
+  Caches(const Caches&) = delete;
+  Caches& operator=(const Caches&) = delete;
+  Caches(Caches&&) = delete;
+  Caches& operator=(Caches&&) = delete;
+};
+
 // Exactly; `to` has 128 bits.
 void set(mpfr_ptr to, const Unpacked<u128>& x) {
   const int sign = x.negative ? -1 : 1;
@@ -270,12 +281,8 @@ bool gelu(mpfr_ptr y, mpfr_srcptr a, mpfr_srcptr /*b*/) {
 
 Unpacked<u128> evaluate(Evaluation evaluation, const Unpacked<u128>& x, const Unpacked<u128>& y,
                         int bits) {
-  // MPFR keeps constants per thread: they go with the thread. Built without that, it is for one
-  // thread at a time.
-  struct Caches {
-    ~Caches() { mpfr_free_cache2(MPFR_FREE_LOCAL_CACHE); }
-  };
   [[maybe_unused]] static thread_local const Caches caches;
+  // Built without thread-local storage, MPFR is for one thread at a time.
   static std::mutex one_at_a_time;
   std::unique_lock lock(one_at_a_time, std::defer_lock);
   if (mpfr_buildopt_tls_p() == 0) lock.lock();

@@ -73,6 +73,12 @@ def test_pairs(name: str) -> None:
 SPECIAL = [0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan, 0.5, -0.5, 2.0, -2.0, 3.0, -3.0, 1e30]
 
 
+@pytest.mark.parametrize("name", UNIVARIATE)
+def test_special_operands(name: str) -> None:
+    x = np.float32([*SPECIAL, 2.0**-149, -(2.0**-149), 4.0, 10.0, 8.0, -8.0])
+    assert check.compare(name, [x], check.oracle(name, [x]))[1] == []
+
+
 @pytest.mark.parametrize("name", BIVARIATE)
 def test_every_pair_of_special_operands(name: str) -> None:
     a, b = (g.ravel() for g in np.meshgrid(np.float32(SPECIAL), np.float32(SPECIAL)))

@@ -118,6 +118,7 @@ TEST_CASE("threads may make the same table at once", "[functions]") {
   for (std::size_t i = 0; i < count; ++i) codes[i] = static_cast<std::uint16_t>(i);
   std::vector<std::vector<float>> out(4, std::vector<float>(count));
   std::vector<std::thread> threads;
+  threads.reserve(out.size());
   for (auto& mine : out) {
     threads.emplace_back([&codes, &mine, f, count] {
       const auto n = static_cast<std::ptrdiff_t>(count);
