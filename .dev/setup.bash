@@ -4,8 +4,8 @@
 # ---------------------------------------------------------------- Debian packages, by what needs them
 declare -A PACKAGES=(
   [base]="g++ cmake ninja-build git ca-certificates python3 python3-dev python3-venv libhdf5-dev
-    nlohmann-json3-dev libcli11-dev libtomlplusplus-dev zlib1g-dev"
-  [tests]="catch2 libmpfr-dev libboost-dev libeigen3-dev"
+    nlohmann-json3-dev libcli11-dev libtomlplusplus-dev zlib1g-dev libmpfr-dev"
+  [tests]="catch2 libboost-dev libeigen3-dev"
   [format]="clang-format"
   [clang]="clang"
   [lint]="clang-tidy"
@@ -122,7 +122,7 @@ need_packages() {
   if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
     absent=$(missing_tools cmake ninja c++ python3)
     [[ -z $absent ]] || die 3 "no apt here, and these are missing: $absent(cmake >= 3.25, ninja, a C++20" \
-      "compiler, Python >= 3.11; and the libraries HDF5, zlib, nlohmann-json, CLI11, toml++, and for the tests MPFR, Boost, Eigen, Catch2 3)"
+      "compiler, Python >= 3.11; and the libraries HDF5, zlib, nlohmann-json, CLI11, toml++, MPFR, and for the tests Boost, Eigen, Catch2 3)"
     return 0
   fi
   absent=$(missing_packages "${names[@]}")

@@ -10,6 +10,7 @@
 #include "bindings/python/arguments.hpp"
 #include "emu/arrays/arrays.hpp"
 #include "emu/core/probability.hpp"
+#include "emu/functions/functions.hpp"
 #include "emu/names.hpp"
 #include "kernels/matmul_emulated.hpp"
 
@@ -41,6 +42,14 @@ py::object exact_value(Format f, u128 code) {
       x.exponent);
 }
 
+// The function of that name, if it is one and not an operation; an ImportError without MPFR.
+const halfulp::Function* function_named(const std::string& name) {
+  const halfulp::Function* function = halfulp::find_function(name);
+  if (function != nullptr && !halfulp::functions_missing().empty())
+    throw py::import_error(std::string(halfulp::functions_missing()));
+  return function;
+}
+
 using Operands = std::vector<std::tuple<py::array, std::string, Format>>;
 
 void apply(const std::string& operation, const Operands& operands, py::array& out,
@@ -51,6 +60,11 @@ void apply(const std::string& operation, const Operands& operands, py::array& ou
   if (!out.writeable()) throw std::invalid_argument("out is read-only; pass a writeable array");
   const Array result = view(out, out_kind, format);
   std::uint8_t* flag_bytes = flags ? flags->mutable_data() : nullptr;
+  if (const halfulp::Function* function = function_named(operation)) {
+    const py::gil_scoped_release nogil;
+    halfulp::apply(*function, views, result, format, how.rounding, how.random, flag_bytes);
+    return;
+  }
   const halfulp::Operation op = halfulp::parse_operation(operation);
   const py::gil_scoped_release nogil;
   halfulp::apply(op, views, result, format, how.rounding, how.random, flag_bytes);
@@ -77,12 +91,32 @@ halfulp::Packed<u128> compute_on(halfulp::Operation op, const Codes& operands, F
   return {static_cast<u128>(y.code), y.flags};
 }
 
-// One operation on codes of any formats, 128 bits wide at most: (code, flags).
+py::tuple compute_function(const halfulp::Function& function, const Codes& operands, Format format,
+                           const How& how) {
+  const int bits = halfulp::leading_bits(format.precision, how.rounding.mode, how.random.count);
+  if (bits > halfulp::max_function_bits) {
+    throw std::invalid_argument(
+        halfulp::too_wide(bits + halfulp::width_of<u128> - halfulp::max_function_bits));
+  }
+  std::array<halfulp::Unpacked<u128>, 2> x{};
+  for (std::size_t i = 0; i < operands.size(); ++i)
+    x[i] = halfulp::unpack<u128>(from_python(operands[i].first), operands[i].second);
+  const halfulp::RandomBits random =
+      is_stochastic(how.rounding.mode) ? how.random.at(0) : halfulp::RandomBits{};
+  const auto y = halfulp::round_pack(halfulp::evaluate(function, x[0], x[1], bits), format,
+                                     how.rounding, random);
+  halfulp::require_reportable(y.flags, "the operand", format, how.rounding);
+  return py::make_tuple(to_python(y.code), int{y.flags & halfulp::ieee_flags});
+}
+
+// One operation or function on codes of any formats, 128 bits wide at most: (code, flags).
 py::tuple compute(const std::string& operation, const Codes& operands, Format format,
                   const How& how) {
-  const halfulp::Operation op = halfulp::parse_operation(operation);
-  if (static_cast<int>(operands.size()) != halfulp::operand_count(op)) {
-    throw std::invalid_argument(operation + " takes " + std::to_string(halfulp::operand_count(op)) +
+  const halfulp::Function* function = function_named(operation);
+  const auto op = function != nullptr ? halfulp::Operation{} : halfulp::parse_operation(operation);
+  const int count = function != nullptr ? function->arity : halfulp::operand_count(op);
+  if (static_cast<int>(operands.size()) != count) {
+    throw std::invalid_argument(operation + " takes " + std::to_string(count) +
                                 " operand(s), but got " + std::to_string(operands.size()));
   }
   if (const auto problem = problem_with(how.rounding, format))
@@ -94,6 +128,7 @@ py::tuple compute(const std::string& operation, const Codes& operands, Format fo
     width = std::max(width, f.width());
   }
   const halfulp::Mode mode = how.rounding.mode;
+  if (function != nullptr) return compute_function(*function, operands, format, how);
   const int needed = halfulp::required_bits(op, precision, format, width, mode, how.random.count);
   const bool narrow = needed <= halfulp::width_of<u128>;
   const auto y = narrow ? compute_on<u128>(op, operands, format, how)
@@ -332,6 +367,13 @@ PYBIND11_MODULE(_core, m) {
     return std::vector<std::string>(std::begin(halfulp::ordering_names),
                                     std::end(halfulp::ordering_names));
   });
+  m.def("functions", [] {
+    std::vector<std::tuple<std::string, int, std::string>> rows;
+    for (const halfulp::Function* f : halfulp::all_functions())
+      rows.emplace_back(f->name, f->arity, f->meaning);
+    return rows;
+  });
+  m.def("functions_missing", [] { return std::string(halfulp::functions_missing()); });
   m.def("apply", &apply, py::arg("operation"), py::arg("operands"), py::arg("out"),
         py::arg("out_kind"), py::arg("format"), py::arg("how"), py::arg("flags") = py::none());
   m.def("compute", &compute, py::arg("operation"), py::arg("operands"), py::arg("format"),

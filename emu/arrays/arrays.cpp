@@ -124,58 +124,6 @@ bool overlaps(const Array& a, const Array& b) {
   return a.data != b.data || a.strides != b.strides || a.element != b.element;
 }
 
-void require_valid(Operation op, std::span<const Array> operands, const Array& out, Format format,
-                   const Rounding& rounding, const RandomStream& random) {
-  if (static_cast<int>(operands.size()) != operand_count(op)) {
-    throw std::invalid_argument("the operation takes " + std::to_string(operand_count(op)) +
-                                " operands, but got " + std::to_string(operands.size()));
-  }
-  if (const auto problem = problem_with(format)) throw std::invalid_argument(*problem);
-  if (const auto problem = problem_with(rounding, format)) throw std::invalid_argument(*problem);
-  if (is_stochastic(rounding.mode) && out.size() > 0 &&
-      random.offset + (out.size() - 1) < random.offset) {
-    throw std::invalid_argument("offset is " + std::to_string(random.offset) +
-                                ", but must leave room below 2^64 for " +
-                                std::to_string(out.size()) + " elements");
-  }
-  for (std::size_t d = 0; d < out.shape.size(); ++d) {
-    if (out.size() > 1 && out.shape[d] > 1 && out.strides[d] == 0) {
-      throw std::invalid_argument(
-          "the result repeats its memory (a stride is 0); pass an array of its own memory");
-    }
-  }
-  if (is_stochastic(rounding.mode) && (random.count < 1 || random.count > 64)) {
-    throw std::invalid_argument("random_bits is " + std::to_string(random.count) +
-                                ", but must be 1 to 64");
-  }
-  if (is_predicate(op)) {
-    if (!holds_codes(out.element)) {
-      throw std::invalid_argument(std::string(name_of(op)) +
-                                  " gives small integers, so its result is an array of codes");
-    }
-  } else if (holds_codes(out.element)) {
-    const auto room = static_cast<int>(size_of(out.element) * 8);
-    if (format.width() > room) {
-      throw std::invalid_argument("codes of " + name_of(format) + " have " +
-                                  std::to_string(format.width()) +
-                                  " bits and do not fit elements of " + std::to_string(room));
-    }
-  } else if (!holds_every_value(out.format, format)) {
-    throw std::invalid_argument(
-        "an array of " + name_of(out.format) + " cannot hold every value of " + name_of(format) +
-        (format.width() <= 64 ? "; use a wider array type, or encode, which gives codes"
-                              : "; no array type does, the command line and C++ compute with it"));
-  }
-  for (const Array& x : operands) {
-    if (x.shape != out.shape)
-      throw std::invalid_argument("operands and result must have the same shape");
-    if (out.size() != 0 && overlaps(x, out)) {
-      throw std::invalid_argument(
-          "an operand overlaps the result without being the same array; copy it first");
-    }
-  }
-}
-
 template <class S>
 void run_job(Operation op, std::span<const Array> operands, const Array& out, Format format,
              const Rounding& rounding, const RandomStream& random, std::uint8_t* flags) {
@@ -202,6 +150,58 @@ void run_job(Operation op, std::span<const Array> operands, const Array& out, Fo
 }
 
 }  // namespace
+
+void require_valid(int count, std::span<const Array> operands, const Array& out, Format format,
+                   const Rounding& rounding, const RandomStream& random, bool integers) {
+  if (static_cast<int>(operands.size()) != count) {
+    throw std::invalid_argument("the operation takes " + std::to_string(count) +
+                                " operands, but got " + std::to_string(operands.size()));
+  }
+  if (const auto problem = problem_with(format)) throw std::invalid_argument(*problem);
+  if (const auto problem = problem_with(rounding, format)) throw std::invalid_argument(*problem);
+  if (is_stochastic(rounding.mode) && out.size() > 0 &&
+      random.offset + (out.size() - 1) < random.offset) {
+    throw std::invalid_argument("offset is " + std::to_string(random.offset) +
+                                ", but must leave room below 2^64 for " +
+                                std::to_string(out.size()) + " elements");
+  }
+  for (std::size_t d = 0; d < out.shape.size(); ++d) {
+    if (out.size() > 1 && out.shape[d] > 1 && out.strides[d] == 0) {
+      throw std::invalid_argument(
+          "the result repeats its memory (a stride is 0); pass an array of its own memory");
+    }
+  }
+  if (is_stochastic(rounding.mode) && (random.count < 1 || random.count > 64)) {
+    throw std::invalid_argument("random_bits is " + std::to_string(random.count) +
+                                ", but must be 1 to 64");
+  }
+  if (integers) {
+    if (!holds_codes(out.element)) {
+      throw std::invalid_argument(
+          "the operation gives small integers, so its result is an array of codes");
+    }
+  } else if (holds_codes(out.element)) {
+    const auto room = static_cast<int>(size_of(out.element) * 8);
+    if (format.width() > room) {
+      throw std::invalid_argument("codes of " + name_of(format) + " have " +
+                                  std::to_string(format.width()) +
+                                  " bits and do not fit elements of " + std::to_string(room));
+    }
+  } else if (!holds_every_value(out.format, format)) {
+    throw std::invalid_argument(
+        "an array of " + name_of(out.format) + " cannot hold every value of " + name_of(format) +
+        (format.width() <= 64 ? "; use a wider array type, or encode, which gives codes"
+                              : "; no array type does, the command line and C++ compute with it"));
+  }
+  for (const Array& x : operands) {
+    if (x.shape != out.shape)
+      throw std::invalid_argument("operands and result must have the same shape");
+    if (out.size() != 0 && overlaps(x, out)) {
+      throw std::invalid_argument(
+          "an operand overlaps the result without being the same array; copy it first");
+    }
+  }
+}
 
 void require_reportable(Flags flags, const std::string& what, Format format,
                         const Rounding& rounding) {
@@ -256,7 +256,7 @@ bool Array::is_contiguous() const {
 
 void apply(Operation op, std::span<const Array> operands, const Array& out, Format format,
            const Rounding& rounding, const RandomStream& random, std::uint8_t* flags) {
-  require_valid(op, operands, out, format, rounding, random);
+  require_valid(operand_count(op), operands, out, format, rounding, random, is_predicate(op));
   if (out.size() == 0) return;
 
   if (op == Operation::convert && flags == nullptr && operands[0].element == Element::binary32 &&

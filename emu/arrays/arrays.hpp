@@ -58,6 +58,12 @@ struct RoundingError : std::domain_error {
 void require_reportable(Flags flags, const std::string& what, Format format,
                         const Rounding& rounding);
 
+// Throws std::invalid_argument if an element-wise operation of `count` operands cannot be done on
+// these arrays, in this format, with this rounding.
+// `integers`: the result is one of small integers, not of numbers of the format.
+void require_valid(int count, std::span<const Array> operands, const Array& out, Format format,
+                   const Rounding& rounding, const RandomStream& random, bool integers = false);
+
 // The sentence for an algorithm on 128-bit significands that would need more.
 std::string too_wide(int needed_bits);
 

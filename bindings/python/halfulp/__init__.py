@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from halfulp import functions
 from halfulp._blocks import (
     Quantized,
     block_format,
@@ -78,6 +79,7 @@ __all__ = [
     "fma",
     "format",
     "formats",
+    "functions",
     "logb",
     "matmul",
     "maximum",

@@ -391,6 +391,7 @@ def op(args: argparse.Namespace) -> int:
     """One operation on operands given as decimals, hex floats or codes of the format."""
     f = format(args.format)
     rows = {name: (count, predicate) for name, count, predicate in _core.operations()}
+    rows |= {name: (arity, False) for name, arity, _ in _core.functions()}
     name = args.name.replace("_", "-")
     if name not in rows:
         raise ValueError(f"operation '{args.name}' is unknown; choose one of {', '.join(rows)}")

@@ -18,6 +18,8 @@ __all__: list[str] = [
     "class_names",
     "compute",
     "dequantize",
+    "functions",
+    "functions_missing",
     "matmul32",
     "matmul64",
     "mode_names",
@@ -170,6 +172,8 @@ def dequantize(
     out_kind: str,
     rounding: str | None,
 ) -> None: ...
+def functions() -> list[tuple[str, int, str]]: ...
+def functions_missing() -> str: ...
 def matmul32(
     a: numpy.typing.NDArray[numpy.float32],
     b: numpy.typing.NDArray[numpy.float32],

@@ -187,7 +187,11 @@ def _add_round(commands: "_Commands") -> None:
 
 def _add_op(commands: "_Commands") -> None:
     parser = _add(commands, "op", _op, "one operation on numbers, rounded once")
-    parser.add_argument("name", metavar="NAME", help="add, fma, remainder, next-up, ...")
+    parser.add_argument(
+        "name",
+        metavar="NAME",
+        help="add, fma, remainder, next-up, ..., or a function: exp, pow, ...",
+    )
     _add_rounding(parser)
     parser.add_argument("--flags", action="store_true", help="print the exception flags")
     parser.add_argument(
