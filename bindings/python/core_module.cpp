@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 
+#include "bindings/python/arguments.hpp"
 #include "emu/arrays/arrays.hpp"
 #include "emu/names.hpp"
 #include "kernels/matmul_emulated.hpp"
@@ -16,10 +17,12 @@ namespace py = pybind11;
 namespace {
 
 using halfulp::Array;
-using halfulp::Element;
 using halfulp::Format;
 using halfulp::u128;
 using halfulp::u64;
+using halfulp::python::How;
+using halfulp::python::make_how;
+using halfulp::python::view;
 
 py::int_ to_python(u128 v) {
   return py::reinterpret_borrow<py::int_>((py::int_(static_cast<u64>(v >> 64)) << py::int_(64)) |
@@ -34,61 +37,6 @@ py::object exact_value(Format f, u128 code) {
   return py::make_tuple(
       x.negative ? py::reinterpret_borrow<py::object>(-significand) : py::object(significand),
       x.exponent);
-}
-
-Element parse_element(const std::string& kind) {
-  static constexpr std::array<const char*, 8> names = {
-      "binary16", "bfloat16", "binary32", "binary64", "code8", "code16", "code32", "code64"};
-  for (std::size_t i = 0; i < names.size(); ++i) {
-    if (kind == names[i]) return static_cast<Element>(i);
-  }
-  throw std::invalid_argument("array kind '" + kind + "' is unknown");
-}
-
-Array view(const py::array& a, const std::string& kind, Format codes) {
-  Array v;
-  // An operand is only read, and a result is checked to be writeable before it is viewed.
-  v.data = const_cast<void*>(a.data());  // NOLINT(cppcoreguidelines-pro-type-const-cast)
-  v.element = parse_element(kind);
-  v.format = halfulp::holds_codes(v.element) ? codes : halfulp::format_of(v.element);
-  if (static_cast<std::size_t>(a.itemsize()) != halfulp::size_of(v.element)) {
-    throw std::invalid_argument("array items have " + std::to_string(a.itemsize()) +
-                                " bytes, not those of " + kind);
-  }
-  v.shape.assign(a.shape(), a.shape() + a.ndim());
-  v.strides.assign(a.strides(), a.strides() + a.ndim());
-  return v;
-}
-
-// How to round: the arguments that every function shares.
-struct How {
-  halfulp::Rounding rounding;
-  halfulp::RandomStream random;
-};
-
-How make_how(const std::string& mode, const std::string& overflow, const std::string& nan_to,
-             const std::string& tininess, std::optional<u64> seed, std::uint32_t step,
-             std::uint32_t tensor, u64 offset, int random_bits) {
-  How how{
-      {halfulp::parse_mode(mode), halfulp::parse_overflow(overflow), halfulp::parse_nan_to(nan_to)},
-      {seed.value_or(0), step, tensor, offset, random_bits}};
-  if (tininess == "before") {
-    how.rounding.tininess = halfulp::Tininess::before_rounding;
-  } else if (tininess != "after") {
-    throw std::invalid_argument("tininess '" + tininess +
-                                "' is unknown; choose 'after' or 'before' (rounding)");
-  }
-  if (is_stochastic(how.rounding.mode) && !seed) {
-    throw std::invalid_argument(
-        "rounding '" + mode +
-        "' needs a seed, so that the result can be had again; give one, such as "
-        "seed 0");
-  }
-  if (random_bits < 1 || random_bits > 64) {
-    throw std::invalid_argument("random_bits is " + std::to_string(random_bits) +
-                                ", but must be 1 to 64");
-  }
-  return how;
 }
 
 using Operands = std::vector<std::tuple<py::array, std::string, Format>>;
@@ -348,4 +296,5 @@ PYBIND11_MODULE(_core, m) {
   m.def("matmul64", &matmul<double>, py::arg("a").noconvert(), py::arg("b").noconvert(),
         py::arg("c"), py::arg("out").noconvert(), py::arg("product"), py::arg("accumulator"),
         py::arg("order"), py::arg("block"), py::arg("how"));
+  halfulp::python::define_systems(m);
 }

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from halfulp._core import Format, RoundingError, __version__
+from halfulp._core import Format, NumberSystem, RoundingError, __version__
 from halfulp._elementwise import add, decode, div, encode, fma, mul, round, sqrt, sub
-from halfulp._formats import exact_value, format, formats, values
+from halfulp._formats import codebook, exact_value, format, formats, number_systems, values
 from halfulp._matmul import matmul
 
 if TYPE_CHECKING:
@@ -27,9 +27,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Format",
+    "NumberSystem",
     "RoundingError",
     "__version__",
     "add",
+    "codebook",
     "decode",
     "div",
     "encode",
@@ -39,6 +41,7 @@ __all__ = [
     "formats",
     "matmul",
     "mul",
+    "number_systems",
     "round",
     "sqrt",
     "sub",

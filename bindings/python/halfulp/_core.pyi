@@ -11,14 +11,21 @@ import typing
 __all__: list[str] = [
     "Format",
     "How",
+    "NumberSystem",
     "RoundingError",
     "apply",
+    "apply_system",
     "compute",
+    "compute_system",
+    "decode_system",
+    "make_codebook",
     "matmul32",
     "matmul64",
     "mode_names",
     "named_formats",
+    "named_systems",
     "parse_format",
+    "parse_system",
 ]
 
 class Format:
@@ -92,6 +99,21 @@ class How:
         random_bits: typing.SupportsInt | typing.SupportsIndex,
     ) -> None: ...
 
+class NumberSystem:
+    def __eq__(self, arg0: NumberSystem) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __reduce__(self) -> tuple: ...
+    def __repr__(self) -> str: ...
+    def fits(self, format: Format) -> bool: ...
+    def has_value(self, code: typing.SupportsInt | typing.SupportsIndex) -> bool: ...
+    def wrapping(self) -> NumberSystem: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def width(self) -> int: ...
+
 def apply(
     operation: str,
     operands: collections.abc.Sequence[tuple[numpy.ndarray, str, Format]],
@@ -101,9 +123,32 @@ def apply(
     how: How,
     flags: typing.Annotated[numpy.typing.ArrayLike, numpy.uint8] | None = None,
 ) -> None: ...
+def apply_system(
+    operation: str,
+    operands: collections.abc.Sequence[tuple[numpy.ndarray, str, NumberSystem]],
+    out: numpy.ndarray,
+    out_kind: str,
+    system: NumberSystem,
+    how: How,
+    flags: typing.Annotated[numpy.typing.ArrayLike, numpy.uint8] | None = None,
+) -> None: ...
 def compute(
     operation: str, operands: collections.abc.Sequence[tuple[int, Format]], format: Format, how: How
 ) -> tuple: ...
+def compute_system(
+    operation: str,
+    operands: collections.abc.Sequence[tuple[int, Format | None]],
+    system: NumberSystem,
+    how: How,
+) -> tuple: ...
+def decode_system(
+    codes: numpy.ndarray, kind: str, system: NumberSystem, out: numpy.ndarray, out_kind: str
+) -> None: ...
+def make_codebook(
+    name: str,
+    values: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex],
+    codes: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex],
+) -> NumberSystem: ...
 def matmul32(
     a: numpy.typing.NDArray[numpy.float32],
     b: numpy.typing.NDArray[numpy.float32],
@@ -128,6 +173,8 @@ def matmul64(
 ) -> int: ...
 def mode_names() -> list[str]: ...
 def named_formats() -> list[tuple[str, Format, str]]: ...
+def named_systems() -> list[tuple[str, str]]: ...
 def parse_format(name: str) -> Format: ...
+def parse_system(name: str) -> NumberSystem | None: ...
 
 __version__: str = "0.1.0"
