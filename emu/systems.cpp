@@ -81,6 +81,13 @@ const std::map<std::string, CodebookPointer, std::less<>>& named_codebooks() {
   return table;
 }
 
+// Bit i of the code counts 2^i or −2^i: the odd numbers from −(2^bits − 1) to 2^bits − 1.
+CodebookPointer bipolar(int bits) {
+  std::vector<double> values;
+  for (int code = 0; code >> bits == 0; ++code) values.push_back(2 * code + 1 - (1 << bits));
+  return std::make_shared<CodebookTable>("bipolar" + std::to_string(bits), values);
+}
+
 std::string range(const char* what, int v, int low, int high) {
   return std::string(what) + " is " + std::to_string(v) + ", but must be " + std::to_string(low) +
          " to " + std::to_string(high);
@@ -188,6 +195,7 @@ std::optional<NumberSystem> parse_system(std::string_view given) {
                  [](unsigned char c) { return std::tolower(c); });
   static const std::regex integer("(u?)int([0-9]{1,4})");
   static const std::regex fixed("(u?)q([0-9]{1,4})\\.([0-9]{1,4})");
+  static const std::regex bipolar_name("bipolar([0-9]{1,4})");
   static const std::regex posit("posit([0-9]{1,4})(_es([0-9]{1,4}))?");
   std::smatch m;
   std::optional<NumberSystem> system;
@@ -201,6 +209,14 @@ std::optional<NumberSystem> parse_system(std::string_view given) {
                         .is_signed = is_signed};
   } else if (std::regex_match(name, m, posit)) {
     system = Posit{.width = std::stoi(m[1]), .exponent_bits = m[2].matched ? std::stoi(m[3]) : 2};
+  } else if (std::regex_match(name, m, bipolar_name)) {
+    const int bits = std::stoi(m[1]);
+    if (bits < 1 || bits > max_codebook_width) {
+      throw std::invalid_argument(
+          "'" + std::string(given) +
+          "': " + range("the width of a bipolar integer", bits, 1, max_codebook_width));
+    }
+    system = bipolar(bits);
   } else if (const auto found = named_codebooks().find(name); found != named_codebooks().end()) {
     system = found->second;
   }
@@ -224,6 +240,7 @@ const std::vector<SystemRow>& named_systems() {
       {"udynamic8", "the same without sign"},
       {"ternary", "-1, 0, 1: Ma et al., arXiv:2402.17764"},
       {"binary", "-1, 1"},
+      {"bipolar4", "bit i counts +-2^i: odd numbers, symmetric; bipolarN for N = 1 to 16"},
       {"posit8", "Standard for Posit Arithmetic (2022); positN for N = 2 to 32"},
       {"posit16", "the same"},
       {"posit32", "the same"},

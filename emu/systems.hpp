@@ -54,9 +54,9 @@ inline Codebook core_of(const CodebookPointer& f) {
 int width_of_codes(const NumberSystem& system);
 
 // int8, uint4, q3.4, uq0.8; posit16, posit16_es1; nf4, fp4_bnb, dynamic8, udynamic8, ternary,
-// binary. A codebook of a user has the name it was given. parse_system reads these (but no user's
-// name) and gives nothing for the name of something else; a name of one of these forms beyond its
-// limits throws std::invalid_argument.
+// binary, bipolar4. A codebook of a user has the name it was given. parse_system reads these (but
+// no user's name) and gives nothing for the name of something else; a name of one of these forms
+// beyond its limits throws std::invalid_argument.
 std::string name_of(const NumberSystem& system);
 std::optional<NumberSystem> parse_system(std::string_view name);
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "bindings/python/arguments.hpp"
+#include "emu/arrays/exact_mean.hpp"
 #include "emu/arrays/systems.hpp"
 
 namespace halfulp::python {
@@ -174,6 +175,24 @@ void define_systems(py::module_& m) {
         py::arg("out_kind"), py::arg("system"), py::arg("how"), py::arg("flags") = py::none());
   m.def("decode_system", &decode_system, py::arg("codes"), py::arg("kind"), py::arg("system"),
         py::arg("out"), py::arg("out_kind"));
+  m.def(
+      "mean_magnitudes",
+      [](const py::array_t<double, py::array::c_style>& x,
+         const py::array_t<std::uint8_t, py::array::c_style>& counts, Format format,
+         const How& how) {
+        if (x.ndim() != 2 || counts.ndim() != 2 || x.shape(0) != counts.shape(0) ||
+            x.shape(1) != counts.shape(1)) {
+          throw std::invalid_argument("x and counts must be matrices of one shape");
+        }
+        py::array_t<u64> codes(x.shape(0));
+        const auto n = static_cast<std::size_t>(x.shape(1));
+        u64* to = codes.mutable_data();
+        for (py::ssize_t row = 0; row < x.shape(0); ++row) {
+          to[row] = mean_magnitude(x.data(row, 0), counts.data(row, 0), n, format, how.rounding);
+        }
+        return codes;
+      },
+      py::arg("x"), py::arg("counts"), py::arg("format"), py::arg("how"));
   m.def("compute_system", &compute_system, py::arg("operation"), py::arg("operands"),
         py::arg("system"), py::arg("how"));
 }

@@ -67,6 +67,25 @@ class Natural {
 
   constexpr void double_it() { *this += Natural(*this); }
 
+  // This number · 2^unit: its leading 128 bits, or all of them, and a sticky bit for the rest.
+  constexpr Unpacked<u128> leading(int unit) const {
+    if (is_zero()) return Unpacked<u128>::make_zero(false);
+    const int length = 64 * (used_ - 1) + bit_length(limb_[used_ - 1]);
+    const int cut = length > 128 ? length - 128 : 0;
+    const int word = cut / 64;
+    const int bit = cut % 64;
+    const auto limbs_from = [&](int i) {
+      const u64 above = bit == 0 ? 0 : limb_[i + 1] << (64 - bit);
+      return (limb_[i] >> bit) | above;
+    };
+    bool sticky = (limb_[word] & low_mask<u64>(bit)) != 0;
+    for (int i = 0; i < word; ++i) sticky = sticky || limb_[i] != 0;
+    return {.kind = Kind::finite,
+            .sticky = sticky,
+            .exponent = unit + cut,
+            .significand = (static_cast<u128>(limbs_from(word + 1)) << 64) | limbs_from(word)};
+  }
+
  private:
   constexpr void trim() {
     while (used_ > 0 && limb_[used_ - 1] == 0) --used_;

@@ -245,3 +245,13 @@ def round_all(system, x, mode, R, r):
         flags = np.where(tiny, UNDERFLOW | INEXACT, flags)
     beyond = (wide < low_end) | (wide > high_end)
     return result, np.where(beyond, OVERFLOW | INEXACT, flags)
+
+
+def nearest_float(x, precision=24, least=-149):
+    """A positive Fraction or 0 as the nearest number of that precision, ties to even."""
+    if x == 0:
+        return Q(0)
+    e = x.numerator.bit_length() - x.denominator.bit_length()
+    e -= Q(2) ** e > x
+    quantum = Q(2) ** max(e - precision + 1, least)
+    return round(x / quantum) * quantum  # Fraction's round is to even

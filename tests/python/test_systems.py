@@ -45,6 +45,8 @@ SYSTEMS = {
     "udynamic8": ref.table(ref.dynamic(False)),
     "ternary": ref.table([-1, 0, 1], [3, 0, 1]),
     "binary": ref.table([-1, 1]),
+    "bipolar1": ref.table([-1, 1]),
+    "bipolar3": ref.table([-7, -5, -3, -1, 1, 3, 5, 7]),
     "odd one": ref.table(*ODD_ONE),
 }
 POSITS = {f"posit{n}_es{es}": ref.posits(n, es) for n, es in [(8, 2), (8, 0), (6, 1), (5, 2), (2, 2), (3, 1)]}  # fmt: skip
@@ -219,6 +221,9 @@ def test_the_named_tables() -> None:
     assert hu.values("fp4_bnb").tolist() == FP4
     assert [Q(v) for v in hu.values("dynamic8").tolist()] == ref.dynamic(True)
     assert [Q(v) for v in hu.values("udynamic8").tolist()] == ref.dynamic(False)
+    # A bipolar integer is the sum of its bits as ±2^i.
+    bits = [sum((2 * (c >> i & 1) - 1) * 2**i for i in range(4)) for c in range(16)]
+    assert hu.values("bipolar4").tolist() == bits
     for name, ends in {"dynamic8": (-0.99296874, 1), "udynamic8": (0, 1)}.items():
         v = hu.values(name)
         assert len(set(v.tolist())) == 256
@@ -284,6 +289,7 @@ def test_systems_pickle_and_compare() -> None:
         (lambda: hu.format("uint0"), ValueError, "0.*1 to 32"),
         (lambda: hu.format("posit33"), ValueError, "33.*2 to 32"),
         (lambda: hu.format("posit8_es6"), ValueError, "6.*0 to 5"),
+        (lambda: hu.format("bipolar17"), ValueError, "17.*1 to 16"),
         (lambda: hu.format("intt8"), ValueError, "unknown"),
         (lambda: hu.round(1.0, "bfloat16", overflow="wrap"), ValueError, "wrap.*bfloat16"),
         (lambda: hu.round(1.0, "nf4", overflow="wrap"), ValueError, "wrap.*nf4.*saturate"),

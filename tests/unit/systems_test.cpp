@@ -4,7 +4,9 @@
 
 #include <cmath>
 #include <random>
+#include <vector>
 
+#include "emu/arrays/exact_mean.hpp"
 #include "emu/arrays/systems.hpp"
 #include "emu/names.hpp"
 
@@ -172,4 +174,19 @@ TEST_CASE("what holds every value of a system") {
   CHECK(holds(formats::binary32, "nf4"));
   CHECK_FALSE(holds(formats::binary16, "nf4"));
   CHECK(holds(formats::binary16, "ternary"));
+}
+
+TEST_CASE("a mean of magnitudes is exact before it is rounded") {
+  const auto mean = [](std::vector<double> x) {
+    const std::vector<std::uint8_t> all(x.size(), 1);
+    return mean_magnitude(x.data(), all.data(), x.size(), formats::binary64, {});
+  };
+  const auto bits = [](double v) { return std::bit_cast<u64>(v); };
+  CHECK(mean({}) == 0);
+  CHECK(mean({-3, 4, 5}) == bits(4));
+  CHECK(mean({1, 0x1p-52, 0, 0x1p-1074}) == bits(std::nextafter(0.25, 1)));  // 1 + ulp, and more
+  CHECK(mean({1, 0x1p-53}) == bits(0.5));                                    // half-way: even
+  CHECK(mean({1, 0x1p-53, 0x1p-1074, 0}) == bits(std::nextafter(0.25, 1)));  // just above half-way
+  CHECK(mean({1, 1, 1 + 0x1p-52}) == bits(1));
+  CHECK(mean({1.7976931348623157e308, -1.7976931348623157e308}) == bits(1.7976931348623157e308));
 }

@@ -21,6 +21,7 @@ __all__: list[str] = [
     "make_codebook",
     "matmul32",
     "matmul64",
+    "mean_magnitudes",
     "mode_names",
     "named_formats",
     "named_systems",
@@ -171,6 +172,12 @@ def matmul64(
     block: typing.SupportsInt | typing.SupportsIndex,
     how: How,
 ) -> int: ...
+def mean_magnitudes(
+    x: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+    counts: typing.Annotated[numpy.typing.ArrayLike, numpy.uint8],
+    format: Format,
+    how: How,
+) -> numpy.typing.NDArray[numpy.uint64]: ...
 def mode_names() -> list[str]: ...
 def named_formats() -> list[tuple[str, Format, str]]: ...
 def named_systems() -> list[tuple[str, str]]: ...

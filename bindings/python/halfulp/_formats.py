@@ -24,8 +24,8 @@ def format(name: str | Format | NumberSystem) -> Format | NumberSystem:
 
     Names: those of `formats()`, synonyms (half, bf16, torch.float16, ...), P3109 names
     (binary8p3se), canonical names (fp_e4p4b7_s_last_none), and those of number systems: int8,
-    uint4, q3.4, uq0.8, posit16, posit16_es1, nf4, fp4_bnb, dynamic8, udynamic8, ternary, binary.
-    Raises ValueError for an unknown or ambiguous one.
+    uint4, q3.4, uq0.8, posit16, posit16_es1, nf4, fp4_bnb, dynamic8, udynamic8, ternary, binary,
+    bipolar4. Raises ValueError for an unknown or ambiguous one.
     """
     if isinstance(name, Format | NumberSystem):
         return name
