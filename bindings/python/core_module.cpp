@@ -386,4 +386,5 @@ PYBIND11_MODULE(_core, m) {
   m.def("matmul64", &matmul<double>, py::arg("a").noconvert(), py::arg("b").noconvert(),
         py::arg("c"), py::arg("out").noconvert(), py::arg("product"), py::arg("accumulator"),
         py::arg("order"), py::arg("block"), py::arg("how"));
+  halfulp::python::define_systems(m);
 }

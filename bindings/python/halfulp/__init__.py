@@ -23,9 +23,9 @@ from halfulp._blocks import (
     quantize,
     unpack,
 )
-from halfulp._core import BlockFormat, Format, RoundingError, __version__
+from halfulp._core import BlockFormat, Format, NumberSystem, RoundingError, __version__
 from halfulp._elementwise import add, decode, div, encode, fma, mul, round, sqrt, sub
-from halfulp._formats import exact_value, format, formats, values
+from halfulp._formats import codebook, exact_value, format, formats, number_systems, values
 from halfulp._matmul import dot, matmul, sum
 from halfulp._operations import (
     Class,
@@ -61,6 +61,7 @@ __all__ = [
     "BlockFormat",
     "Class",
     "Format",
+    "NumberSystem",
     "Ordering",
     "Outcomes",
     "Quantized",
@@ -70,6 +71,7 @@ __all__ = [
     "block_format",
     "block_formats",
     "classify",
+    "codebook",
     "compare",
     "decode",
     "div",
@@ -93,6 +95,7 @@ __all__ = [
     "mul",
     "next_down",
     "next_up",
+    "number_systems",
     "pack",
     "probability",
     "quantize",

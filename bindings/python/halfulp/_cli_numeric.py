@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from halfulp import _core
-from halfulp._core import Format
-from halfulp._elementwise import make_how
+from halfulp._core import Format, NumberSystem
+from halfulp._elementwise import _wrapping, make_how
 from halfulp._formats import exact_value, format, values
 from halfulp._operations import outcomes
 
@@ -93,23 +93,68 @@ def _chosen(names: list[str]) -> list[tuple[str, Format, str]]:
     rows = []
     for name in names:
         f = format(name)
-        rows.append(table.get(f.name, (f.name, f, "described by its name")))
+        if isinstance(f, Format):
+            rows.append(table.get(f.name, (f.name, f, "described by its name")))
     return rows
+
+
+def _system_facts(f: NumberSystem) -> dict[str, Any]:
+    """What the values say: their ends, the least positive one, the number of codes with a value."""
+    sources = dict(_core.named_systems())
+    facts = {"name": f.name, "kind": f.kind, "width": f.width}
+    if f.width <= 16:
+        v = values(f)
+        v = v[np.isfinite(v)]
+        positive = v[v > 0]
+        facts |= {
+            "least": float(v.min()),
+            "largest": float(v.max()),
+            "least_positive": float(positive.min()) if positive.size else None,
+            "values": int(np.unique(v).size),
+        }
+    else:  # integers, fixed point and posits: the ends are known codes
+        signed = f.kind == "posit" or exact_value(f, 1 << (f.width - 1)) < 0
+        top = (1 << (f.width - signed)) - 1
+        low = top + 1 + (f.kind == "posit") if signed else 0
+        facts |= {
+            "least": exact_value(f, low),
+            "largest": exact_value(f, top),
+            "least_positive": exact_value(f, 1),
+            "values": (1 << f.width) - (f.kind == "posit"),
+        }
+    return facts | {"source": sources.get(f.name, "described by its name")}
+
+
+def _print_systems(facts: list[dict[str, Any]]) -> None:
+    table = [["name", "bits", "kind", "values", "least", "largest", "least positive"]]
+    for fact in facts:
+        extremes = [fact[k] for k in ("least", "largest", "least_positive")]
+        table.append(
+            [fact["name"], str(fact["width"]), fact["kind"], str(fact["values"])]
+            + ["none" if v is None else f"{v:.10g}" for v in extremes]
+        )
+    _print_table(table, right={1, 3, 4, 5, 6})
 
 
 def formats(args: argparse.Namespace) -> int:
     """List formats: all named ones, or those given, with their values if asked."""
     rows = _chosen(args.names)
+    named = [format(name) for name in args.names]
+    systems = [f for f in named if isinstance(f, NumberSystem)]
     facts = [_facts(*row) for row in rows]
+    system_facts = [_system_facts(f) for f in systems]
+    every = [f for _, f, _ in rows] + systems
     if args.values and args.json:
-        for fact, (_, f, _) in zip(facts, rows, strict=True):
+        for fact, f in zip(facts + system_facts, every, strict=True):
             fact["values"] = [v if math.isfinite(v) else str(v) for v in values(f).tolist()]
     if args.json:
-        print(json.dumps(facts, default=_text, indent=1))
+        print(json.dumps(facts + system_facts, default=_text, indent=1))
     elif args.values:
-        for _, f, _ in rows:
+        for f in every:
             _print_values(f)
-    else:
+    elif systems:
+        _print_systems(system_facts)
+    if rows and not (args.json or args.values):
         table = [
             [
                 "name",
@@ -134,13 +179,15 @@ def formats(args: argparse.Namespace) -> int:
             table.append([fact["name"], *map(str, numbers), *extremes, fact["nan"], fact["inf"]])
         _print_table(table, right=set(range(1, 10)))
     if args.png:
+        if systems:
+            raise ValueError(f"--png draws float formats, and {systems[0].name} is none")
         _draw(rows, Path(args.png))
     return 0
 
 
-def _print_values(f: Format) -> None:
+def _print_values(f: Format | NumberSystem) -> None:
     digits = (f.width + 3) // 4
-    print(f"{f.name} ({f.canonical_name})")
+    print(f"{f.name} ({f.canonical_name if isinstance(f, Format) else f.kind})")
     table = [["code", "bits", "value", "hex float"]]
     for code, value in enumerate(values(f).tolist()):
         table.append([f"0x{code:0{digits}x}", f"{code:0{f.width}b}", repr(value), value.hex()])
@@ -188,7 +235,7 @@ def _draw(rows: list[tuple[str, Format, str]], path: Path) -> None:
 # ------------------------------------------------------------------ round and op
 
 
-Operand = tuple[int, Format]  # a code and its format
+Operand = tuple[int, Format | NumberSystem]  # a code and its format
 _FLOAT64 = format("binary64")
 # Decimals are carried in this, rounded to odd: as wide as codes of 128 bits can be.
 _CARRIER = Format(exponent_bits=19, precision=108)
@@ -220,7 +267,7 @@ def _exact(text: str) -> Fraction | None:
     )
 
 
-def _read(text: str, f: Format) -> Operand | Fraction:
+def _read(text: str, f: Format | NumberSystem) -> Operand | Fraction:
     """An operand: a code of f (0x3f80), or a number; Fractions are those that no float64 holds."""
     if re.fullmatch(r"0[xX][0-9a-fA-F]+", text):
         code = int(text, 16)
@@ -268,14 +315,18 @@ def _exactly(exact: Fraction) -> Operand | Fraction:
 
 
 def _operands(
-    operation: str, texts: list[str], f: Format, args: argparse.Namespace
+    operation: str, texts: list[str], f: Format | NumberSystem, args: argparse.Namespace
 ) -> tuple[str, list[Operand]]:
     """The operands, and the operation that gives the exact result of `operation` from them."""
     read = [_read(text, f) for text in texts]
-    read = [_exactly(x) if isinstance(x, Fraction) else x for x in read]
-    if operation == "convert" and isinstance(read[0], Fraction):
+    is_codebook = isinstance(f, NumberSystem) and f.kind == "codebook"
+    if not is_codebook:  # they compare with float64 numbers only
+        read = [_exactly(x) if isinstance(x, Fraction) else x for x in read]
+    if operation == "convert" and isinstance(read[0], Fraction) and not is_codebook:
         random_bits = args.random_bits or 32
         looked_at = random_bits + 3 if (args.rounding or "").startswith("stochastic") else 2
+        if isinstance(f, NumberSystem):
+            return "convert", [_to_odd(read[0])]  # at most 33 bits and 67 more decide
         within = f.emin >= _CARRIER.emin and f.emax < _CARRIER.emax
         if within and f.precision + looked_at <= _CARRIER.precision:
             return "convert", [_to_odd(read[0])]
@@ -305,12 +356,19 @@ def _given(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _compute(
-    operation: str, texts: list[str], f: Format, args: argparse.Namespace
+    operation: str, texts: list[str], f: Format | NumberSystem, args: argparse.Namespace
 ) -> dict[str, Any]:
-    how = make_how(operation, **_given(args))
+    options = _given(args)
+    if "overflow" in options:
+        f, options["overflow"] = _wrapping(f, options["overflow"])
+    how = make_how(operation, **options)
     exact_operation, operands = _operands(operation, texts, f, args)
     try:
-        code, flags = _core.compute(exact_operation, operands, f, how)
+        if isinstance(f, NumberSystem):
+            given = [(code, g if isinstance(g, Format) else None) for code, g in operands]
+            code, flags = _core.compute_system(exact_operation, given, f, how)
+        else:
+            code, flags = _core.compute(exact_operation, operands, f, how)
     except _core.RoundingError as error:
         raise ValueError(str(error).replace("the operand", " ".join(texts))) from None
     if operation in ("classify", "compare", "total-order"):
@@ -319,7 +377,10 @@ def _compute(
 
 
 def _print_results(
-    results: list[dict[str, Any]], f: Format, args: argparse.Namespace, with_flags: bool = True
+    results: list[dict[str, Any]],
+    f: Format | NumberSystem,
+    args: argparse.Namespace,
+    with_flags: bool = True,
 ) -> None:
     digits = (f.width + 3) // 4
     if args.json:

@@ -12,6 +12,7 @@ __all__: list[str] = [
     "BlockFormat",
     "Format",
     "How",
+    "NumberSystem",
     "RoundingError",
     "apply",
     "block_counts",
@@ -20,8 +21,14 @@ __all__: list[str] = [
     "dequantize",
     "functions",
     "functions_missing",
+    "apply_system",
+    "compute",
+    "compute_system",
+    "decode_system",
+    "make_codebook",
     "matmul32",
     "matmul64",
+    "mean_magnitudes",
     "mode_names",
     "named_block_formats",
     "named_formats",
@@ -36,6 +43,9 @@ __all__: list[str] = [
     "scale_rule_names",
     "unpack16",
     "unpack8",
+    "named_systems",
+    "parse_format",
+    "parse_system",
 ]
 
 class Format:
@@ -141,6 +151,21 @@ class How:
         random_bits: typing.SupportsInt | typing.SupportsIndex,
     ) -> None: ...
 
+class NumberSystem:
+    def __eq__(self, arg0: NumberSystem) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __reduce__(self) -> tuple: ...
+    def __repr__(self) -> str: ...
+    def fits(self, format: Format) -> bool: ...
+    def has_value(self, code: typing.SupportsInt | typing.SupportsIndex) -> bool: ...
+    def wrapping(self) -> NumberSystem: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def width(self) -> int: ...
+
 def apply(
     operation: str,
     operands: collections.abc.Sequence[tuple[numpy.ndarray, str, Format]],
@@ -174,6 +199,32 @@ def dequantize(
 ) -> None: ...
 def functions() -> list[tuple[str, int, str]]: ...
 def functions_missing() -> str: ...
+def apply_system(
+    operation: str,
+    operands: collections.abc.Sequence[tuple[numpy.ndarray, str, NumberSystem]],
+    out: numpy.ndarray,
+    out_kind: str,
+    system: NumberSystem,
+    how: How,
+    flags: typing.Annotated[numpy.typing.ArrayLike, numpy.uint8] | None = None,
+) -> None: ...
+def compute(
+    operation: str, operands: collections.abc.Sequence[tuple[int, Format]], format: Format, how: How
+) -> tuple: ...
+def compute_system(
+    operation: str,
+    operands: collections.abc.Sequence[tuple[int, Format | None]],
+    system: NumberSystem,
+    how: How,
+) -> tuple: ...
+def decode_system(
+    codes: numpy.ndarray, kind: str, system: NumberSystem, out: numpy.ndarray, out_kind: str
+) -> None: ...
+def make_codebook(
+    name: str,
+    values: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex],
+    codes: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex],
+) -> NumberSystem: ...
 def matmul32(
     a: numpy.typing.NDArray[numpy.float32],
     b: numpy.typing.NDArray[numpy.float32],
@@ -196,6 +247,12 @@ def matmul64(
     block: typing.SupportsInt | typing.SupportsIndex,
     how: How,
 ) -> int: ...
+def mean_magnitudes(
+    x: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+    counts: typing.Annotated[numpy.typing.ArrayLike, numpy.uint8],
+    format: Format,
+    how: How,
+) -> numpy.typing.NDArray[numpy.uint64]: ...
 def mode_names() -> list[str]: ...
 def named_block_formats() -> list[tuple[str, BlockFormat, str]]: ...
 def named_formats() -> list[tuple[str, Format, str]]: ...
@@ -234,5 +291,8 @@ def unpack8(
     count: typing.SupportsInt | typing.SupportsIndex,
     width: typing.SupportsInt | typing.SupportsIndex,
 ) -> numpy.typing.NDArray[numpy.uint8]: ...
+def named_systems() -> list[tuple[str, str]]: ...
+def parse_format(name: str) -> Format: ...
+def parse_system(name: str) -> NumberSystem | None: ...
 
 __version__: str = "0.1.0"

@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from halfulp import _core
-from halfulp._core import Format
+from halfulp._core import Format, NumberSystem
 from halfulp._formats import format as as_format
 
 Flags = NDArray[np.uint8]
-FormatLike = str | Format
+FormatLike = str | Format | NumberSystem
 
 _KINDS = {
     "float16": "binary16",
@@ -124,6 +124,37 @@ def _result(
     return out
 
 
+def _apply(
+    operation: str,
+    operands: Sequence[NDArray[Any]],
+    out: NDArray[Any],
+    kind: str,
+    f: Format | NumberSystem,
+    how: _core.How,
+    flag_bytes: Flags | None,
+) -> None:
+    """The compiled operation on arrays of values, whichever kind of number system f is."""
+    if isinstance(f, NumberSystem):
+        given = [(_raw(x), _kind(x), None) for x in operands]
+        _core.apply_system(operation, given, out, kind, f, how, flag_bytes)
+    else:
+        known = [(_raw(x), _kind(x), _ANY) for x in operands]
+        _core.apply(operation, known, out, kind, f, how, flag_bytes)
+
+
+def _wrapping(f: FormatLike, overflow: str) -> tuple[Format | NumberSystem, str]:
+    """f and its overflow policy; 'wrap' is a property of the integers, not a policy of floats."""
+    f = as_format(f)
+    if overflow != "wrap":
+        return f, overflow
+    if isinstance(f, Format):
+        raise ValueError(
+            f"overflow 'wrap' is for integers and fixed point, and {f.name} is neither; "
+            "use 'saturate'"
+        )
+    return f.wrapping(), "ieee"
+
+
 def _run(
     operation: str,
     operands: Sequence[ArrayLike],
@@ -145,15 +176,7 @@ def _run(
     typed = [array for array in arrays[:deciding] if any(array is t for t in typed)]
     result = _result(typed or arrays[:deciding], broadcast[0].shape, out)
     flag_bytes = np.zeros(result.shape, dtype=np.uint8) if flags else None
-    _core.apply(
-        operation,
-        [(_raw(x), _kind(x), _ANY) for x in broadcast],
-        _raw(result),
-        _kind(result),
-        f,
-        how,
-        flag_bytes,
-    )
+    _apply(operation, broadcast, _raw(result), _kind(result), f, how, flag_bytes)
     scalar = result.ndim == 0 and out is None
     value: Any = result[()] if scalar else result
     if scalar and all(_is_plain(x) for x in operands[:deciding]):
@@ -183,11 +206,13 @@ def round(
 
     rounding: nearest-even, nearest-away, nearest-zero, toward-zero, up, down, away, odd, stochastic
     (P3109 variants A, and B and C as stochastic-b and -c), stochastic-equal. overflow: ieee,
-    saturate, saturate-propagate, infinity, nan, error. nan_to (formats without NaN): error,
-    largest, zero, negative-zero. flags=True: returns (y, flags), one byte per element: invalid 16,
+    saturate, saturate-propagate, infinity, nan, error; for integers and fixed point also wrap.
+    nan_to (formats without NaN): error, largest, zero, negative-zero. flags=True: returns
+    (y, flags), one byte per element: invalid 16,
     divide-by-zero 8, overflow 4, underflow 2, inexact 1. Raises ValueError for what does not fit
     together; then nothing has been written.
     """
+    f, overflow = _wrapping(f, overflow)
     how = make_how(
         "round",
         rounding=rounding,
@@ -280,7 +305,7 @@ def fma(a: ArrayLike, b: ArrayLike, c: ArrayLike, f: FormatLike, **options: Any)
     return _operation("fma", [a, b, c], f, options)
 
 
-def _code_dtype(f: Format) -> np.dtype[Any]:
+def _code_dtype(f: Format | NumberSystem) -> np.dtype[Any]:
     for bits, dtype in _CODE_DTYPES.items():
         if f.width <= bits:
             return dtype
@@ -307,7 +332,7 @@ def encode(
 
     Options as for `round`; `out` is an array of that dtype. flags=True: returns (codes, flags).
     """
-    f = as_format(f)
+    f, overflow = _wrapping(f, overflow)
     values = _values(x)
     dtype = _code_dtype(f)
     out = options.pop("out", None)
@@ -320,7 +345,7 @@ def encode(
     how = make_how("encode", rounding=rounding, overflow=overflow, **options)
     flag_bytes = np.zeros(values.shape, dtype=np.uint8) if flags else None
     kind = _CODE_KINDS[dtype.name]
-    _core.apply("convert", [(_raw(values), _kind(values), _ANY)], codes, kind, f, how, flag_bytes)
+    _apply("convert", [values], codes, kind, f, how, flag_bytes)
     scalar = codes.ndim == 0 and out is None
     result: Any = int(codes[()]) if scalar else codes
     if flag_bytes is None:
@@ -328,7 +353,7 @@ def encode(
     return result, (int(flag_bytes[()]) if scalar else flag_bytes)
 
 
-def _plain_codes(c: Any, f: Format) -> NDArray[Any]:
+def _plain_codes(c: Any, f: Format | NumberSystem) -> NDArray[Any]:
     """Python integers in any nesting as codes of f."""
     try:
         objects = np.array(c, dtype=object)
@@ -342,6 +367,10 @@ def _plain_codes(c: Any, f: Format) -> NDArray[Any]:
                 f"code {code} is outside 0 to {(1 << f.width) - 1:#x}, the codes of {f.name}"
             )
     return objects.astype(_code_dtype(f))
+
+
+def _holds(container: Format, f: Format | NumberSystem) -> bool:
+    return f.fits(container) if isinstance(f, NumberSystem) else container.holds(f)
 
 
 def decode(
@@ -365,7 +394,7 @@ def decode(
             f"code {int(codes.max()):#x} is above {(1 << f.width) - 1:#x}, the last of {f.name}"
         )
     if dtype is None:
-        fits_float32 = as_format("binary32").holds(f)
+        fits_float32 = _holds(as_format("binary32"), f)
         dtype = np.float32 if fits_float32 and not plain else np.float64
     elif out is not None and np.dtype(dtype) != out.dtype:
         raise TypeError(
@@ -374,19 +403,16 @@ def decode(
     _require_native(codes, "c")
     values = _result([], codes.shape, np.empty(codes.shape, dtype) if out is None else out)
     container = as_format(_kind(values))
-    if not container.holds(f):
-        wider = as_format("binary64").holds(f)
+    if not _holds(container, f):
+        wider = _holds(as_format("binary64"), f)
         remedy = "use a wider dtype" if wider else "exact_value gives single values exactly"
         raise ValueError(f"{values.dtype} cannot hold every value of {f.name}; {remedy}")
-    how = make_how("decode")
-    _core.apply(
-        "convert",
-        [(codes, _CODE_KINDS[codes.dtype.name], f)],
-        _raw(values),
-        _kind(values),
-        container,
-        how,
-    )
+    code_kind = _CODE_KINDS[codes.dtype.name]
+    if isinstance(f, NumberSystem):
+        _core.decode_system(codes, code_kind, f, _raw(values), _kind(values))
+    else:
+        given = [(codes, code_kind, f)]
+        _core.apply("convert", given, _raw(values), _kind(values), container, make_how("decode"))
     if codes.ndim == 0 and out is None:
         return float(values[()]) if plain else values[()]
     return values

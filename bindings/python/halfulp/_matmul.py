@@ -50,6 +50,16 @@ def _require_representable(x: NDArray[Any], f: Format, name: str) -> None:
         )
 
 
+def _float_format(f: str | Format) -> Format:
+    found = as_format(f)
+    if not isinstance(found, Format):
+        raise ValueError(
+            f"products and sums are rounded to a float format, and {found.name} is none; "
+            "only operands may be of it"
+        )
+    return found
+
+
 def matmul(
     a: ArrayLike,
     b: ArrayLike,
@@ -97,7 +107,7 @@ def matmul(
     if operands is not None:
         _require_representable(x, as_format(operands), "a")
         _require_representable(y, as_format(operands), "b")
-    accumulator = as_format(accumulate)
+    accumulator = _float_format(accumulate)
     if z is not None:
         _require_representable(z, accumulator, "c")
     wide = any(m is not None and m.dtype == np.float64 for m in (x, y, z))
@@ -126,7 +136,7 @@ def matmul(
         np.ascontiguousarray(y, dtype=dtype),
         None if z is None else np.ascontiguousarray(z, dtype=dtype),
         out,
-        accumulator if product is None else as_format(product),
+        accumulator if product is None else _float_format(product),
         accumulator,
         kind,
         block,
