@@ -293,6 +293,9 @@ std::optional<std::string> problem_with(Operation op, const Rounding& rounding,
   const std::string name = name_of(system);
   const bool is_posit = std::holds_alternative<Posit>(system);
   if (const auto problem = problem_with(system)) return problem;
+  if (!is_arithmetic(op))
+    return "operation '" + std::string(halfulp::name_of(op)) + "' is not defined for " + name +
+           "; what is defined are convert, add, sub, mul, div, sqrt and fma";
   if (rounding.overflow == Overflow::infinity)
     return "overflow 'infinity' needs infinity, and " + name +
            " has none; use 'ieee' or 'saturate', which give its last value";

@@ -11,6 +11,7 @@
 
 #include "emu/core/codebook.hpp"
 #include "emu/core/fixed_point.hpp"
+#include "emu/core/operations.hpp"
 #include "emu/core/posit.hpp"
 
 namespace halfulp {

@@ -3,6 +3,7 @@
 #include <array>
 #include <cstring>
 
+#include "emu/core/operations.hpp"
 #include "emu/names.hpp"
 
 namespace halfulp {
@@ -72,9 +73,9 @@ Packed<u64> compute_in(Operation op, std::span<const Unpacked<u128>> x, const Sy
     if (op == Operation::div) return round_quotient(x[0], x[1], f, rounding, random);
   }
   const Unpacked<u128> none{};
-  return round_pack(
-      exact(op, x[0], x.size() > 1 ? x[1] : none, x.size() > 2 ? x[2] : none, rounding.mode, bits),
-      f, rounding, random);
+  return round_pack(exact_arithmetic(op, x[0], x.size() > 1 ? x[1] : none,
+                                     x.size() > 2 ? x[2] : none, rounding.mode, bits),
+                    f, rounding, random);
 }
 
 // Throws for what does not fit together; else the bits that an exact operation must deliver.
