@@ -15,16 +15,15 @@ __all__: list[str] = [
     "NumberSystem",
     "RoundingError",
     "apply",
+    "apply_system",
     "block_counts",
     "class_names",
     "compute",
+    "compute_system",
+    "decode_system",
     "dequantize",
     "functions",
     "functions_missing",
-    "apply_system",
-    "compute",
-    "compute_system",
-    "decode_system",
     "make_codebook",
     "matmul32",
     "matmul64",
@@ -32,6 +31,7 @@ __all__: list[str] = [
     "mode_names",
     "named_block_formats",
     "named_formats",
+    "named_systems",
     "operations",
     "ordering_names",
     "outcomes",
@@ -39,13 +39,11 @@ __all__: list[str] = [
     "pack8",
     "parse_block_format",
     "parse_format",
+    "parse_system",
     "quantize",
     "scale_rule_names",
     "unpack16",
     "unpack8",
-    "named_systems",
-    "parse_format",
-    "parse_system",
 ]
 
 class Format:
@@ -175,6 +173,15 @@ def apply(
     how: How,
     flags: typing.Annotated[numpy.typing.ArrayLike, numpy.uint8] | None = None,
 ) -> None: ...
+def apply_system(
+    operation: str,
+    operands: collections.abc.Sequence[tuple[numpy.ndarray, str, NumberSystem]],
+    out: numpy.ndarray,
+    out_kind: str,
+    system: NumberSystem,
+    how: How,
+    flags: typing.Annotated[numpy.typing.ArrayLike, numpy.uint8] | None = None,
+) -> None: ...
 def block_counts(
     format: BlockFormat,
     shape: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex],
@@ -184,6 +191,15 @@ def class_names() -> list[str]: ...
 def compute(
     operation: str, operands: collections.abc.Sequence[tuple[int, Format]], format: Format, how: How
 ) -> tuple: ...
+def compute_system(
+    operation: str,
+    operands: collections.abc.Sequence[tuple[int, Format | None]],
+    system: NumberSystem,
+    how: How,
+) -> tuple: ...
+def decode_system(
+    codes: numpy.ndarray, kind: str, system: NumberSystem, out: numpy.ndarray, out_kind: str
+) -> None: ...
 def dequantize(
     codes: numpy.ndarray,
     code_kind: str,
@@ -199,27 +215,6 @@ def dequantize(
 ) -> None: ...
 def functions() -> list[tuple[str, int, str]]: ...
 def functions_missing() -> str: ...
-def apply_system(
-    operation: str,
-    operands: collections.abc.Sequence[tuple[numpy.ndarray, str, NumberSystem]],
-    out: numpy.ndarray,
-    out_kind: str,
-    system: NumberSystem,
-    how: How,
-    flags: typing.Annotated[numpy.typing.ArrayLike, numpy.uint8] | None = None,
-) -> None: ...
-def compute(
-    operation: str, operands: collections.abc.Sequence[tuple[int, Format]], format: Format, how: How
-) -> tuple: ...
-def compute_system(
-    operation: str,
-    operands: collections.abc.Sequence[tuple[int, Format | None]],
-    system: NumberSystem,
-    how: How,
-) -> tuple: ...
-def decode_system(
-    codes: numpy.ndarray, kind: str, system: NumberSystem, out: numpy.ndarray, out_kind: str
-) -> None: ...
 def make_codebook(
     name: str,
     values: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex],
@@ -256,6 +251,7 @@ def mean_magnitudes(
 def mode_names() -> list[str]: ...
 def named_block_formats() -> list[tuple[str, BlockFormat, str]]: ...
 def named_formats() -> list[tuple[str, Format, str]]: ...
+def named_systems() -> list[tuple[str, str]]: ...
 def operations() -> list[tuple[str, int, bool]]: ...
 def ordering_names() -> list[str]: ...
 def outcomes(code: int, from_format: Format, format: Format, how: How) -> tuple: ...
@@ -267,6 +263,7 @@ def pack8(
 ) -> numpy.typing.NDArray[numpy.uint8]: ...
 def parse_block_format(name: str) -> BlockFormat: ...
 def parse_format(name: str) -> Format: ...
+def parse_system(name: str) -> NumberSystem | None: ...
 def quantize(
     x: numpy.ndarray,
     kind: str,
@@ -291,8 +288,5 @@ def unpack8(
     count: typing.SupportsInt | typing.SupportsIndex,
     width: typing.SupportsInt | typing.SupportsIndex,
 ) -> numpy.typing.NDArray[numpy.uint8]: ...
-def named_systems() -> list[tuple[str, str]]: ...
-def parse_format(name: str) -> Format: ...
-def parse_system(name: str) -> NumberSystem | None: ...
 
 __version__: str = "0.1.0"
