@@ -287,8 +287,8 @@ REFERENCES = {
     "nvfp4": Reference(E2M1, 4, 2, scale="e4m3", rule="absmax", block=16, target=448),
     "nvfp4_te": Reference(E2M1, 4, 2, scale="e4m3", rule="te", block=16, target=448),
     "dfp16": Reference(uniform(15, 0), 16, 15, block="tensor", integers="symmetric"),
-    "int8": Reference(uniform(7, 0), 8, 7, "float32", "absmax", "tensor", "symmetric"),
-    "int4": Reference(uniform(3, 0), 4, 3, "float32", "absmax", 32, "symmetric"),
+    "int8_symmetric": Reference(uniform(7, 0), 8, 7, "float32", "absmax", "tensor", "symmetric"),
+    "int4_symmetric": Reference(uniform(3, 0), 4, 3, "float32", "absmax", 32, "symmetric"),
     "int8_affine": Reference(uniform(7, 0), 8, 7, "float32", "minmax", "tensor", "affine_signed"),
     "uint8_affine": Reference(
         uniform(7, 0), 8, 7, "float32", "minmax", "tensor", "affine_unsigned"

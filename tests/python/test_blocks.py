@@ -96,7 +96,7 @@ def test_random_blocks_agree_with_the_definitions(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["mxfp4", "mxfp8_e5m2", "mxint8", "nvfp4", "nvfp4_te", "int8", "uint8_affine"]
+    "name", ["mxfp4", "mxfp8_e5m2", "mxint8", "nvfp4", "nvfp4_te", "int8_symmetric", "uint8_affine"]
 )
 @pytest.mark.parametrize(
     "value", [0.0, 2.0**-149, 2.0**-126, 3.3e38, 3.4028234663852886e38, 1e308, 5e-324]
@@ -254,7 +254,14 @@ def test_nvfp4_te_about_every_tie() -> None:
 def test_any_axis_is_the_transposed_tensor() -> None:
     rng = np.random.default_rng(3)
     x = rng.standard_normal((5, 37, 19)).astype(np.float32)
-    for name in ("mxfp4", "nvfp4", "int4", "uint4_affine", "bfp_m3_e5_b8", "zeroquant_m1"):
+    for name in (
+        "mxfp4",
+        "nvfp4",
+        "int4_symmetric",
+        "uint4_affine",
+        "bfp_m3_e5_b8",
+        "zeroquant_m1",
+    ):
         for axis in range(3):
             q = hu.quantize(x, name, axis=axis)
             t = hu.quantize(np.ascontiguousarray(np.moveaxis(x, axis, 2)), name, axis=2)
@@ -266,7 +273,9 @@ def test_any_axis_is_the_transposed_tensor() -> None:
 
 @given(
     st.integers(1, 70),
-    st.sampled_from(["mxfp4", "mxint8", "nvfp4", "int4", "uint4_affine", "bfp_m4_e4_b5_tc"]),
+    st.sampled_from(
+        ["mxfp4", "mxint8", "nvfp4", "int4_symmetric", "uint4_affine", "bfp_m4_e4_b5_tc"]
+    ),
 )
 def test_a_ragged_block_is_one_padded_with_zeros(n: int, name: str) -> None:
     x = np.random.default_rng(n).standard_normal((3, n)).astype(np.float32)
@@ -298,16 +307,16 @@ def test_square_blocks_are_those_of_the_flattened_tiles() -> None:
 def test_scales_per_tensor_channel_and_group() -> None:
     x = np.random.default_rng(6).standard_normal((6, 8)).astype(np.float32)
     per_tensor, per_channel = (
-        hu.quantize(x, "int8"),
-        hu.quantize(x, "int8", axis=0, block="channel"),
+        hu.quantize(x, "int8_symmetric"),
+        hu.quantize(x, "int8_symmetric", axis=0, block="channel"),
     )
     assert per_tensor.scales.shape == (1, 1)
     assert per_channel.scales.shape == (6, 1)
     for i in range(6):
-        one = hu.quantize(x[i], "int8")
+        one = hu.quantize(x[i], "int8_symmetric")
         assert (one.codes == per_channel.codes[i]).all()
         assert one.scales == per_channel.scales[i]
-    assert hu.quantize(x, "int8", block=4).scales.shape == (6, 2)
+    assert hu.quantize(x, "int8_symmetric", block=4).scales.shape == (6, 2)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -521,7 +530,7 @@ def test_packed_fp4_has_the_even_element_in_the_low_nibble() -> None:
 
 def test_double_quantisation_of_scales() -> None:
     x = np.random.default_rng(10).standard_normal((64, 512)).astype(np.float32)
-    f = hu.block_format("int4", block=64)
+    f = hu.block_format("int4_symmetric", block=64)
     q = hu.quantize(x, f)
     d = q.double_quantize()
     assert (d.codes == q.codes).all()
@@ -657,3 +666,8 @@ def test_the_command_line() -> None:
     assert printed(["formats", "mxfp4", "binary16"])[0] == 2
     assert printed(["quantize", "--format", "mxfp4", "--block", "0", "1"])[0] == 2
     assert printed(["quantize", "--format", "mxfp4", "one"])[0] == 2
+
+
+def test_no_block_format_has_the_name_of_another_number_system() -> None:
+    others = {*hu.formats(), *hu.number_systems()}
+    assert not others & set(hu.block_formats())

@@ -140,7 +140,7 @@ TEST_CASE("layouts cut shapes into blocks, the last one ragged") {
   CHECK(blocks("mxfp4", {3, 65}, 1) == Shape{3, 3});
   CHECK(blocks("mxfp4", {65, 3}, 0) == Shape{3, 3});
   CHECK(blocks("nvfp4_16x16", {2, 17, 33}, 2) == Shape{2, 2, 3});
-  CHECK(blocks("int8", {4, 5}, 1) == Shape{1, 1});
+  CHECK(blocks("int8_symmetric", {4, 5}, 1) == Shape{1, 1});
   CHECK(blocks("zeroquant_m1", {4, 5}, 1) == Shape{1, 5});
   CHECK(blocks("mxfp4", {0, 5}, 1) == Shape{0, 1});
   CHECK(blocks("mxfp4", {}, 0) == Shape{});
@@ -269,9 +269,9 @@ TEST_CASE("the float32 loop gives the core's codes about every value, whatever t
 
 TEST_CASE("the float32 threshold loop gives the core's codes about every tie") {
   std::mt19937 g(23);
-  for (const char* name :
-       {"nvfp4", "nvfp4_16x16", "int4", "zeroquant_m2", "block_1x8__float4_e2m1fn__ue5m3__absmax",
-        "block_1x8__fp_e1p3b1_s_none_none__binary32__absmax"}) {
+  for (const char* name : {"nvfp4", "nvfp4_16x16", "int4_symmetric", "zeroquant_m2",
+                           "block_1x8__float4_e2m1fn__ue5m3__absmax",
+                           "block_1x8__fp_e1p3b1_s_none_none__binary32__absmax"}) {
     const BlockFormat f = parse_block_format(name);
     REQUIRE(float32_threshold_encoder_exists(f, Mode::nearest_even));
     CHECK_FALSE(float32_threshold_encoder_exists(f, Mode::up));
