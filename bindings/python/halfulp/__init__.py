@@ -117,18 +117,27 @@ def sweep(
     spec: str | PathLike[str] | dict[str, Any],
     out: str | PathLike[str],
     *,
-    executor: Executor | None = None,
+    executor: Executor | str | None = None,
     jobs: int | None = None,
+    cell_limit: float | None = None,
     progress: bool = True,
     fresh: bool = False,
 ) -> Sweep:
     """Run a sweep of training cells, or what is missing of it, and return its results.
 
     spec: a TOML file or its content as a dict (docs/cells.md). out: the folder of the results;
-    cells that are finished there are not run again. executor: any concurrent.futures.Executor; by
-    default `jobs` local processes (default: one per processor). A cell that fails is reported and
-    the rest goes on. fresh: run cells again that were made by another build or from other data.
+    cells that are finished there are not run again. executor: any concurrent.futures.Executor, or
+    'dask', 'dask:ADDRESS' or 'mpi'; by default `jobs` local processes (default: one per processor).
+    A cell that fails, or takes more than `cell_limit` seconds, is reported and the rest goes on. fresh: run cells again that were made by another build or from other data.
     """
     from halfulp.studies.sweep import run_sweep
 
-    return run_sweep(spec, out, executor=executor, jobs=jobs, progress=progress, fresh=fresh)
+    return run_sweep(
+        spec,
+        out,
+        executor=executor,
+        jobs=jobs,
+        cell_limit=cell_limit,
+        progress=progress,
+        fresh=fresh,
+    )
