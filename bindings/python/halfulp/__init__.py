@@ -128,7 +128,8 @@ def sweep(
     spec: a TOML file or its content as a dict (docs/cells.md). out: the folder of the results;
     cells that are finished there are not run again. executor: any concurrent.futures.Executor, or
     'dask', 'dask:ADDRESS' or 'mpi'; by default `jobs` local processes (default: one per processor).
-    A cell that fails, or takes more than `cell_limit` seconds, is reported and the rest goes on. fresh: run cells again that were made by another build or from other data.
+    A cell that fails, or takes more than `cell_limit` seconds, is reported and the rest goes on.
+    fresh: run cells again that were made by another build or from other data.
     """
     from halfulp.studies.sweep import run_sweep
 
