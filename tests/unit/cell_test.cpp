@@ -14,6 +14,7 @@
 #include "emu/core/round_pack.hpp"
 #include "studies/cell_file.hpp"
 #include "studies/random.hpp"
+#include "tests/unit/folder.hpp"
 
 using namespace halfulp;
 using namespace halfulp::studies;
@@ -21,25 +22,6 @@ using namespace halfulp::studies;
 namespace {
 
 namespace fs = std::filesystem;
-
-class Folder {
- public:
-  Folder() {
-    std::string name = (fs::temp_directory_path() / "halfulp-cell-XXXXXX").string();
-    REQUIRE(::mkdtemp(name.data()) != nullptr);
-    path_ = name;
-  }
-  ~Folder() { fs::remove_all(path_); }
-  Folder(const Folder&) = delete;
-  Folder& operator=(const Folder&) = delete;
-  Folder(Folder&&) = delete;
-  Folder& operator=(Folder&&) = delete;
-
-  fs::path operator/(const char* name) const { return path_ / name; }
-
- private:
-  fs::path path_;
-};
 
 ImageData images(int classes) {
   const auto some = [&](int count, std::uint32_t tensor) {

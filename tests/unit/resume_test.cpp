@@ -17,6 +17,7 @@
 #include "studies/sha256.hpp"
 #include "studies/state.hpp"
 #include "studies/train.hpp"
+#include "tests/unit/folder.hpp"
 
 using namespace halfulp;
 using namespace halfulp::studies;
@@ -81,25 +82,6 @@ void check_every_stop(const CellSpec& spec, const Dataset& data) {
     CHECK(everything(std::move(rest).result()) == undisturbed);
   }
 }
-
-class Folder {
- public:
-  Folder() {
-    std::string name = (fs::temp_directory_path() / "halfulp-resume-XXXXXX").string();
-    REQUIRE(::mkdtemp(name.data()) != nullptr);
-    path_ = name;
-  }
-  ~Folder() { fs::remove_all(path_); }
-  Folder(const Folder&) = delete;
-  Folder& operator=(const Folder&) = delete;
-  Folder(Folder&&) = delete;
-  Folder& operator=(Folder&&) = delete;
-
-  fs::path operator/(const char* name) const { return path_ / name; }
-
- private:
-  fs::path path_;
-};
 
 void write(const fs::path& path, const std::string& bytes) {
   std::ofstream(path, std::ios::binary) << bytes;
