@@ -11,12 +11,6 @@
 namespace halfulp {
 namespace {
 
-u64 load(const std::byte* at, std::size_t bytes) {
-  u64 bits = 0;
-  std::memcpy(&bits, at, bytes);  // little-endian hosts
-  return bits;
-}
-
 void store(std::byte* at, u64 bits, std::size_t bytes) {
   std::memcpy(at, &bits, bytes);
 }
@@ -106,24 +100,6 @@ bool is_float_array(const Array& x) {
   return x.is_contiguous() && reinterpret_cast<std::uintptr_t>(x.data) % alignof(float) == 0;
 }
 
-// Whether `b` shares memory with `a` without being the same array.
-bool overlaps(const Array& a, const Array& b) {
-  const auto extent = [](const Array& x) {
-    std::ptrdiff_t low = 0;
-    std::ptrdiff_t high = static_cast<std::ptrdiff_t>(size_of(x.element));
-    for (std::size_t d = 0; d < x.shape.size(); ++d) {
-      const std::ptrdiff_t reach = (x.shape[d] - 1) * x.strides[d];
-      (reach < 0 ? low : high) += reach;
-    }
-    const std::byte* base = static_cast<const std::byte*>(x.data);
-    return std::array<const std::byte*, 2>{base + low, base + high};
-  };
-  const auto [a0, a1] = extent(a);
-  const auto [b0, b1] = extent(b);
-  if (a1 <= b0 || b1 <= a0) return false;
-  return a.data != b.data || a.strides != b.strides || a.element != b.element;
-}
-
 template <class S>
 void run_job(Operation op, std::span<const Array> operands, const Array& out, Format format,
              const Rounding& rounding, const RandomStream& random, std::uint8_t* flags) {
@@ -150,6 +126,23 @@ void run_job(Operation op, std::span<const Array> operands, const Array& out, Fo
 }
 
 }  // namespace
+
+bool overlaps(const Array& a, const Array& b) {
+  const auto extent = [](const Array& x) {
+    std::ptrdiff_t low = 0;
+    std::ptrdiff_t high = static_cast<std::ptrdiff_t>(size_of(x.element));
+    for (std::size_t d = 0; d < x.shape.size(); ++d) {
+      const std::ptrdiff_t reach = (x.shape[d] - 1) * x.strides[d];
+      (reach < 0 ? low : high) += reach;
+    }
+    const std::byte* base = static_cast<const std::byte*>(x.data);
+    return std::array<const std::byte*, 2>{base + low, base + high};
+  };
+  const auto [a0, a1] = extent(a);
+  const auto [b0, b1] = extent(b);
+  if (a1 <= b0 || b1 <= a0) return false;
+  return a.data != b.data || a.strides != b.strides || a.element != b.element;
+}
 
 void require_valid(int count, std::span<const Array> operands, const Array& out, Format format,
                    const Rounding& rounding, const RandomStream& random, bool integers) {

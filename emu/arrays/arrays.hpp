@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <span>
 #include <stdexcept>
 #include <string>
@@ -57,6 +58,16 @@ struct RoundingError : std::domain_error {
 // operand.
 void require_reportable(Flags flags, const std::string& what, Format format,
                         const Rounding& rounding);
+
+// Whether `b` shares memory with `a` without being the same array.
+bool overlaps(const Array& a, const Array& b);
+
+// The element of `bytes` bytes that lies there.
+inline u64 load(const std::byte* at, std::size_t bytes) {
+  u64 bits = 0;
+  std::memcpy(&bits, at, bytes);  // little-endian hosts
+  return bits;
+}
 
 // Throws std::invalid_argument if an element-wise operation of `count` operands cannot be done on
 // these arrays, in this format, with this rounding.

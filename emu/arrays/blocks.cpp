@@ -13,12 +13,6 @@
 namespace halfulp {
 namespace {
 
-u64 load(const std::byte* at, std::size_t bytes) {
-  u64 bits = 0;
-  std::memcpy(&bits, at, bytes);  // little-endian hosts
-  return bits;
-}
-
 // Calls row(pointer, first index, first block) for each run of elements along the last dimension,
 // in row-major order; a run's elements lie `step` bytes apart.
 template <class Row>

@@ -9,12 +9,6 @@
 namespace halfulp {
 namespace {
 
-u64 load(const std::byte* at, std::size_t bytes) {
-  u64 bits = 0;
-  std::memcpy(&bits, at, bytes);  // little-endian hosts
-  return bits;
-}
-
 // Calls visit(pointers, index) for each element in row-major order; arrays of one shape.
 template <class Visit>
 void for_each(std::span<const Array* const> arrays, Visit visit) {
@@ -104,23 +98,6 @@ int require_computable(Operation op, std::size_t operands, int operand_precision
   return leading_bits(precision, rounding.mode, random_count);
 }
 
-bool shares_memory(const Array& a, const Array& b) {
-  const auto extent = [](const Array& x) {
-    std::ptrdiff_t low = 0;
-    std::ptrdiff_t high = static_cast<std::ptrdiff_t>(size_of(x.element));
-    for (std::size_t d = 0; d < x.shape.size(); ++d) {
-      const std::ptrdiff_t reach = (x.shape[d] - 1) * x.strides[d];
-      (reach < 0 ? low : high) += reach;
-    }
-    const auto* base = static_cast<const std::byte*>(x.data);
-    return std::pair{base + low, base + high};
-  };
-  const auto [a0, a1] = extent(a);
-  const auto [b0, b1] = extent(b);
-  if (a1 <= b0 || b1 <= a0) return false;
-  return a.data != b.data || a.strides != b.strides || a.element != b.element;
-}
-
 void require_arrays(std::span<const SystemOperand> operands, const Array& out,
                     const RandomStream& random, bool stochastic) {
   if (stochastic && out.size() > 0 && random.offset + (out.size() - 1) < random.offset) {
@@ -137,7 +114,7 @@ void require_arrays(std::span<const SystemOperand> operands, const Array& out,
   for (const SystemOperand& x : operands) {
     if (x.array.shape != out.shape)
       throw std::invalid_argument("operands and result must have the same shape");
-    if (out.size() != 0 && shares_memory(x.array, out)) {
+    if (out.size() != 0 && overlaps(x.array, out)) {
       throw std::invalid_argument(
           "an operand overlaps the result without being the same array; copy it first");
     }
