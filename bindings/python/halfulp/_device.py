@@ -11,8 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from halfulp._core import Format, NumberSystem
-from halfulp._formats import format as as_format
+from halfulp._core import Format, How, NumberSystem
 
 _KINDS = {
     "float16": "binary16",
@@ -93,14 +92,11 @@ def _cuda() -> Any:
 
 
 def round_on_device(
-    x: Any, f: str | Format | NumberSystem, out: Any, flags: bool, *, codes: bool, **options: Any
+    x: Any, f: Format | NumberSystem, out: Any, flags: bool, how: How, *, codes: bool
 ) -> Any:
     """x rounded once to f, as values of its dtype or as codes. Arguments as for `round`."""
-    from halfulp._elementwise import make_how
-
     cuda = _cuda()
     library = _library_of(x)
-    f = as_format(f)
     if isinstance(f, NumberSystem):
         raise TypeError(
             f"{f.name} is not for arrays on a GPU in this version; pass an array of the host"
@@ -121,7 +117,6 @@ def round_on_device(
     elif tuple(out.shape) != tuple(x.shape):
         raise ValueError(f"out has shape {tuple(out.shape)}, but the result has {tuple(x.shape)}")
     flag_bytes = None
-    how = make_how("encode" if codes else "round", **options)
     with library.on_device_of(x):
         if flags:
             flag_bytes = library.module.zeros(

@@ -231,23 +231,6 @@ def round(
     x may be a tensor of torch or an array of CuPy on a GPU: the result is one too, made by work
     that is queued on the current stream and not waited for.
     """
-    if is_device_array(x):
-        return round_on_device(
-            x,
-            f,
-            out,
-            flags,
-            codes=False,
-            rounding=rounding,
-            overflow=overflow,
-            nan_to=nan_to,
-            tininess=tininess,
-            seed=seed,
-            step=step,
-            tensor=tensor,
-            offset=offset,
-            random_bits=random_bits,
-        )
     f, overflow = _wrapping(f, overflow)
     how = make_how(
         "round",
@@ -261,6 +244,8 @@ def round(
         offset=offset,
         random_bits=random_bits,
     )
+    if is_device_array(x):
+        return round_on_device(x, f, out, flags, how, codes=False)
     return _run("convert", [x], f, out, flags, how)
 
 
@@ -392,22 +377,19 @@ def encode(
         codes, *rest = result if options.get("flags") else (result,)
         numbers = to_ml_dtypes(codes, f)[()]  # of one number a scalar, as elsewhere
         return (numbers, *rest) if rest else numbers
-    if is_device_array(x):
-        out, flags = options.pop("out", None), options.pop("flags", False)
-        return round_on_device(
-            x, f, out, flags, codes=True, rounding=rounding, overflow=overflow, **options
-        )
     f, overflow = _wrapping(f, overflow)
-    values = _values(x)
-    dtype = _code_dtype(f)
     out = options.pop("out", None)
     flags = options.pop("flags", False)
+    how = make_how("encode", rounding=rounding, overflow=overflow, **options)
+    if is_device_array(x):
+        return round_on_device(x, f, out, flags, how, codes=True)
+    values = _values(x)
+    dtype = _code_dtype(f)
     if out is not None and (
         not isinstance(out, np.ndarray) or out.dtype != dtype or out.shape != values.shape
     ):
         raise TypeError(f"out must be a NumPy array of {dtype.name} and shape {values.shape}")
     codes = out if out is not None else np.empty(values.shape, dtype=dtype)
-    how = make_how("encode", rounding=rounding, overflow=overflow, **options)
     flag_bytes = np.zeros(values.shape, dtype=np.uint8) if flags else None
     kind = _CODE_KINDS[dtype.name]
     _apply("convert", [values], codes, kind, f, how, flag_bytes)
