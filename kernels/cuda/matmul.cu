@@ -79,7 +79,9 @@ struct SingleNearest {
   __device__ Pair step(Pair acc, Pair a, Pair b) const {
     return {one(acc.x, a.x, b.x), one(acc.y, a.y, b.y)};
   }
-  __device__ Stored finish(float v) const { return v != v ? nan : __float_as_uint(v); }
+  __device__ Stored stored(float v) const { return v != v ? nan : __float_as_uint(v); }
+  __device__ Stored first(Pair v) const { return stored(v.x); }
+  __device__ Stored second(Pair v) const { return stored(v.y); }
 };
 
 // Any mode: the exact product, or the sum to odd, through the plan. plain: as in FloatPlanShape.
@@ -130,29 +132,12 @@ struct Planned {
   __device__ Pair step(Pair acc, Pair a, Pair b) const {
     return {one(acc.x, a.x, b.x), one(acc.y, a.y, b.y)};
   }
-  __device__ Stored finish_value(F v) const {
+  __device__ Stored stored(F v) const {
     return v != v ? nan : __float_as_uint(static_cast<float>(v));
   }
+  __device__ Stored first(Pair v) const { return stored(v.x); }
+  __device__ Stored second(Pair v) const { return stored(v.y); }
 };
-
-template <class A>
-__device__ inline typename A::Stored first_of(const A& arith, typename A::Pair v) {
-  if constexpr (sizeof(typename A::Stored) == 2)
-    return A::first(v);
-  else if constexpr (requires { arith.finish(v.x); })
-    return arith.finish(v.x);
-  else
-    return arith.finish_value(v.x);
-}
-template <class A>
-__device__ inline typename A::Stored second_of(const A& arith, typename A::Pair v) {
-  if constexpr (sizeof(typename A::Stored) == 2)
-    return A::second(v);
-  else if constexpr (requires { arith.finish(v.y); })
-    return arith.finish(v.y);
-  else
-    return arith.finish_value(v.y);
-}
 
 // ---------------------------------------------------------------- tiles
 
@@ -232,8 +217,8 @@ __global__ void __launch_bounds__(256)
       const int row = row0 + ty * R + i, column = column0 + 2 * (tx * C + j);
       if (row >= m) continue;
       const std::int64_t place = static_cast<std::int64_t>(row) * n + column;
-      if (column < n) out[place] = first_of(arith, acc[i][j]);
-      if (column + 1 < n) out[place + 1] = second_of(arith, acc[i][j]);
+      if (column < n) out[place] = arith.first(acc[i][j]);
+      if (column + 1 < n) out[place + 1] = arith.second(acc[i][j]);
     }
   }
 }
