@@ -12,10 +12,12 @@
 #include "emu/core/formats.hpp"
 #include "emu/core/operations.hpp"
 #include "emu/core/philox.hpp"
+#include "tests/device/device.cuh"
 
 namespace {
 
 using namespace halfulp;
+using halfulp_test::mix;
 
 struct Result {
   u64 code;
@@ -30,13 +32,6 @@ struct Problem {
   RandomStream random;
   bool exhaustive;  // operands from the index, else from a hash of it
 };
-
-__host__ __device__ inline u64 mix(u64 x) {  // splitmix64's finaliser
-  x += 0x9E3779B97F4A7C15ull;
-  x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9ull;
-  x = (x ^ (x >> 27)) * 0x94D049BB133111EBull;
-  return x ^ (x >> 31);
-}
 
 __host__ __device__ inline u64 operand(const Problem& p, u64 index, int k) {
   const int width = p.format.width();
@@ -68,12 +63,6 @@ __global__ void kernel(Problem p, u64 n, Result* out) {
   if (index < n) out[index] = compute<S>(p, index);
 }
 
-void check(cudaError_t error, const char* what) {
-  if (error == cudaSuccess) return;
-  std::fprintf(stderr, "%s: %s\n", what, cudaGetErrorString(error));
-  std::exit(1);
-}
-
 struct Totals {
   u64 cases = 0, mismatches = 0;
 };
@@ -82,12 +71,12 @@ template <class S>
 void run(const Problem& p, u64 n, const char* name, Totals& totals) {
   static Result* device = nullptr;
   constexpr u64 capacity = u64{1} << 20;
-  if (device == nullptr) check(cudaMalloc(&device, capacity * sizeof(Result)), "cudaMalloc");
+  if (device == nullptr) CHECK(cudaMalloc(&device, capacity * sizeof(Result)));
   std::vector<Result> got(n);
-  check(cudaMemset(device, 0xA5, n * sizeof(Result)), "cudaMemset");  // poison
+  CHECK(cudaMemset(device, 0xA5, n * sizeof(Result)));  // poison
   kernel<S><<<static_cast<unsigned>((n + 127) / 128), 128>>>(p, n, device);
-  check(cudaGetLastError(), "launch");
-  check(cudaMemcpy(got.data(), device, n * sizeof(Result), cudaMemcpyDeviceToHost), "cudaMemcpy");
+  CHECK(cudaGetLastError());
+  CHECK(cudaMemcpy(got.data(), device, n * sizeof(Result), cudaMemcpyDeviceToHost));
   for (u64 i = 0; i < n; ++i) {
     const Result want = compute<S>(p, i);
     ++totals.cases;
@@ -105,16 +94,7 @@ void run(const Problem& p, u64 n, const char* name, Totals& totals) {
 }  // namespace
 
 int main() {
-  int devices = 0;
-  if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) {
-    std::printf("device/core: skipped, no CUDA device here\n");
-    return 77;
-  }
-  cudaDeviceProp properties{};
-  check(cudaGetDeviceProperties(&properties, 0), "cudaGetDeviceProperties");
-  int driver = 0, runtime = 0;
-  check(cudaDriverGetVersion(&driver), "cudaDriverGetVersion");
-  check(cudaRuntimeGetVersion(&runtime), "cudaRuntimeGetVersion");
+  const cudaDeviceProp properties = halfulp_test::device_or_skip("device/core");
 
   Totals totals;
   for (const NamedFormat& row : named_formats) {
@@ -143,11 +123,9 @@ int main() {
       }
     }
   }
-  std::printf(
-      "device/core on %s, driver %d, runtime %d, nvcc %d.%d: %llu cases compared, %llu "
-      "mismatches\n",
-      properties.name, driver, runtime, __CUDACC_VER_MAJOR__, __CUDACC_VER_MINOR__,
-      static_cast<unsigned long long>(totals.cases),
-      static_cast<unsigned long long>(totals.mismatches));
+  std::printf("device/core on %s: %llu cases compared, %llu mismatches\n",
+              halfulp_test::provenance(properties).c_str(),
+              static_cast<unsigned long long>(totals.cases),
+              static_cast<unsigned long long>(totals.mismatches));
   return totals.mismatches == 0 ? 0 : 1;
 }
