@@ -15,6 +15,28 @@ EASY = '[[target]]\noperation = ["round"]\nratio = 0.0\n'
 HARD = '[[target]]\noperation = ["encode"]\nrounding = ["up"]\nratio = 1e9\n'
 
 
+ROW = {
+    "operation": "dot", "from": "x", "format": "y", "rounding": "up", "random_bits": 0, "data": "L2",
+    "threads": 1, "device": "cpu", "elements_per_second": 2e9, "copy_elements_per_second": None,
+    "ratio": None, "ratio_interval": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("target", "met"),
+    [
+        ({"rate": 1e9}, True),
+        ({"rate": 3e9}, False),
+        ({"rate": 1e9, "ratio": 0.5}, False),
+        ({"data": ["other"], "rate": 3e9}, None),
+    ],
+)
+def test_rates_as_targets(target: dict, met: bool | None) -> None:
+    row = _cli_bench.judge(ROW, [target])
+    assert row["met"] is met
+    assert _cli_bench.line_of(row).endswith(" missed") is (met is False)
+
+
 def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [HALFULP, "bench", *arguments], capture_output=True, text=True, check=False
@@ -57,8 +79,10 @@ def test_every_row_of_the_targets_is_known() -> None:
     import tomllib
 
     for target in tomllib.loads(_cli_bench.TARGETS.read_text())["target"]:
-        assert set(target) <= {*_cli_bench._KEYS, "ratio"}
-        assert 0 < target["ratio"] < 2
+        assert set(target) <= {*_cli_bench._KEYS, "ratio", "rate"}
+        assert {"ratio", "rate"} & set(target)
+        assert 0 < target.get("ratio", 1) < 2
+        assert 0 < target.get("rate", 1e9) < 1e12
 
 
 @pytest.mark.parametrize(
@@ -67,6 +91,7 @@ def test_every_row_of_the_targets_is_known() -> None:
         (("--rounds", "1"), "rounds"),
         (("--log2-elements", "99"), "log2-elements"),
         (("--threads", "x"), "threads"),
+        (("--only", "everything"), "everything"),
         (("--targets", "/nowhere/at/all.toml"), "/nowhere/at/all.toml"),
     ],
 )

@@ -21,30 +21,48 @@ from halfulp._elementwise import round as round_array
 
 PROGRAM = "halfulp-bench"
 TARGETS = Path(__file__).with_name("bench_targets.toml")
-_KEYS = ("operation", "from", "rounding", "random_bits", "device")
+_KEYS = ("operation", "from", "format", "rounding", "random_bits", "data", "threads", "device")
 HEADER = (
     f"{'operation':9} {'from':9} {'format':15} {'rounding':14} {'r':>3} {'data':7} {'threads':>7} "
     f"{'Gelem/s':>8} {'copy':>7} {'ratio':>6} {'interval':>13} {'target':>7}"
 )
 
 
-def target_of(row: dict[str, Any], targets: list[dict[str, Any]]) -> float | None:
-    """The ratio that the first target asks for whose every list has the row's value."""
+def target_of(row: dict[str, Any], targets: list[dict[str, Any]]) -> dict[str, float]:
+    """What the first target asks whose every list has the row's value: a ratio, a rate or both."""
     for target in targets:
         if all(row[key] in target[key] for key in _KEYS if key in target):
-            return float(target["ratio"])
-    return None
+            return {key: float(target[key]) for key in ("ratio", "rate") if key in target}
+    return {}
+
+
+def judge(row: dict[str, Any], targets: list[dict[str, Any]]) -> dict[str, Any]:
+    """The row with its targets and whether it meets them (None: nothing is asked). A rate is in
+    results (of products: multiply-adds) a second."""
+    asked = target_of(row, targets)
+    met = None
+    if asked:
+        met = all(
+            (row["ratio"] or 0) >= value if key == "ratio" else row["elements_per_second"] >= value
+            for key, value in asked.items()
+        )
+    return {**row, "target": asked.get("ratio"), "target_rate": asked.get("rate"), "met": met}
 
 
 def line_of(row: dict[str, Any]) -> str:
-    target = row["target"]
-    verdict = "" if target is None else f"{target:7.2f}" + ("" if row["met"] else " missed")
-    low, high = row["ratio_interval"]
+    asked = [] if row["target"] is None else [f"{row['target']:.2f}"]
+    if row["target_rate"] is not None:
+        asked.append(f"{row['target_rate'] / 1e9:g} G/s")
+    verdict = f"{', '.join(asked):>7}" + (" missed" if row["met"] is False else "")
+    copy, ratio, interval = "", "", ""
+    if row["ratio"] is not None:
+        copy = f"{row['copy_elements_per_second'] / 1e9:.3f}"
+        ratio = f"{row['ratio']:.2f}"
+        interval = "{:.2f}..{:.2f}".format(*row["ratio_interval"])
     return (
         f"{row['operation']:9} {row['from']:9} {row['format']:15} {row['rounding']:14} "
         f"{row['random_bits'] or '':>3} {row['data']:7} {row['threads']:>7} "
-        f"{row['elements_per_second'] / 1e9:8.3f} {row['copy_elements_per_second'] / 1e9:7.3f} "
-        f"{row['ratio']:6.2f} {f'{low:.2f}..{high:.2f}':>13} {verdict}"
+        f"{row['elements_per_second'] / 1e9:8.3f} {copy:>7} {ratio:>6} {interval:>13} {verdict}"
     ).rstrip()
 
 
@@ -91,11 +109,12 @@ def bench_command(options: argparse.Namespace) -> int:
     targets = tomllib.loads(Path(options.targets or TARGETS).read_text())["target"]
     command = [_program(), "--rounds", str(options.rounds)]
     command += ["--log2-elements", str(options.log2_elements), "--threads", options.threads]
+    if options.only:
+        command += ["--only", options.only]
     rows: list[dict[str, Any]] = []
 
     def take(row: dict[str, Any]) -> None:
-        row["target"] = target_of(row, targets)
-        row["met"] = None if row["target"] is None else row["ratio"] >= row["target"]
+        row = judge(row, targets)
         rows.append(row)
         if not options.json:
             print(line_of(row), flush=True)

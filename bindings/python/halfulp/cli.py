@@ -273,6 +273,7 @@ def _add_bench(commands: "_Commands") -> None:
     parser.add_argument("--targets", metavar="FILE", help="TOML (default: the package's own)")
     parser.add_argument("--rounds", type=int, default=9, metavar="N", help="pairs for each row (9)")
     parser.add_argument("--log2-elements", type=int, default=24, metavar="N", help="(default: 24)")
+    parser.add_argument("--only", metavar="NAME[,NAME]", help="families of rows (default: all)")
     parser.add_argument("--threads", default="1,2", metavar="N,N", help="(default: 1,2)")
 
 
