@@ -12,19 +12,9 @@ from fractions import Fraction as Q
 
 import flint
 from flint import arb
+from modes import STOCHASTIC
 
 INEXACT, UNDERFLOW, OVERFLOW, DIVIDE_BY_ZERO, INVALID = 1, 2, 4, 8, 16
-DETERMINISTIC = (
-    "nearest-even",
-    "nearest-away",
-    "nearest-zero",
-    "toward-zero",
-    "up",
-    "down",
-    "away",
-    "odd",
-)
-STOCHASTIC = ("stochastic", "stochastic-b", "stochastic-c", "stochastic-equal")
 DISTANCES = ("value", "logarithm")
 
 

@@ -13,18 +13,6 @@ from fractions import Fraction as Q
 import numpy as np
 
 INVALID, DIVZERO, OVERFLOW, UNDERFLOW, INEXACT = 16, 8, 4, 2, 1
-DETERMINISTIC = [
-    "nearest-even",
-    "nearest-away",
-    "nearest-zero",
-    "toward-zero",
-    "up",
-    "down",
-    "away",
-    "odd",
-]
-STOCHASTIC = ["stochastic", "stochastic-b", "stochastic-c", "stochastic-equal"]
-MODES = DETERMINISTIC + STOCHASTIC
 
 
 def integer_value(code, width, fraction_bits, signed):

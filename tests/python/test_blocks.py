@@ -19,23 +19,10 @@ import pytest
 from block_reference import E2M1, E2M3, E3M2, E4M3, E5M2, REFERENCES, index_of, uniform
 from hypothesis import given
 from hypothesis import strategies as st
+from modes import MODES
 
 import halfulp as hu
 
-MODES = [
-    "nearest-even",
-    "nearest-away",
-    "nearest-zero",
-    "toward-zero",
-    "up",
-    "down",
-    "away",
-    "odd",
-    "stochastic",
-    "stochastic-b",
-    "stochastic-c",
-    "stochastic-equal",
-]
 RULES = ["floor", "ceil", "rceil", "even"]
 MX = {
     "mxfp8_e4m3": E4M3,

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from modes import MODES, STOCHASTIC
 
 import halfulp as hu
 
@@ -39,9 +40,6 @@ ALIASES = {
     "float4_e2m1fn": "fp_e2p2b1_s_none_none",
 }
 INVALID, DIVZERO, OVERFLOW, UNDERFLOW, INEXACT = 16, 8, 4, 2, 1
-DET = ["nearest-even", "nearest-away", "nearest-zero", "toward-zero", "up", "down", "away", "odd"]
-STO = ["stochastic", "stochastic-b", "stochastic-c", "stochastic-equal"]
-MODES = DET + STO
 POLICIES = ["ieee", "saturate", "saturate-propagate", "infinity", "nan", "error"]
 NAN, INF = math.nan, math.inf
 
@@ -624,7 +622,7 @@ def test_operations_agree_with_the_definitions(seed):
             "tininess": tininess,
             "flags": True,
         }
-        if mode in STO:
+        if mode in STOCHASTIC:
             kw |= stream | {"random_bits": bits, "offset": offset}
         want = []
         for i, row in enumerate(zip(*columns, strict=True)):
@@ -649,7 +647,7 @@ def test_operations_agree_with_the_definitions(seed):
         if None in want:
             with pytest.raises(hu.RoundingError, match=f"element {want.index(None)} "):
                 call(*map(np.array, columns), g, **kw)
-            if mode in STO:
+            if mode in STOCHASTIC:
                 continue
             keep = [i for i, w in enumerate(want) if w is not None]
             columns, want = [[c[i] for i in keep] for c in columns], [want[i] for i in keep]
@@ -689,7 +687,7 @@ def test_wide_formats():
                 "offset": offset,
                 "random_bits": bits,
             }
-            if mode in STO
+            if mode in STOCHASTIC
             else {}
         )
         codes, flags = hu.encode(np.array(x), g, mode, flags=True, **kw)
@@ -1029,7 +1027,7 @@ def test_matmul_agrees_with_the_definitions(order, cases):
         }
         if product_name and order != "fma-sequential":
             kw["product"] = product_name
-        if mode in STO:
+        if mode in STOCHASTIC:
             kw |= stream | {"offset": offset, "random_bits": bits}
         arrays = [
             None if x is None else np.array([[float(v) for v in row] for row in x])

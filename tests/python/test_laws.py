@@ -9,19 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from modes import DETERMINISTIC
 
 import halfulp as hu
 
-DETERMINISTIC = [
-    "nearest-even",
-    "nearest-away",
-    "nearest-zero",
-    "toward-zero",
-    "up",
-    "down",
-    "away",
-    "odd",
-]
 DUAL = {"up": "down", "down": "up"}
 modes = st.sampled_from(DETERMINISTIC)
 policies = st.sampled_from(["ieee", "saturate", "saturate-propagate"])

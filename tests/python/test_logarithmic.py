@@ -15,13 +15,12 @@ import pytest
 pytest.importorskip("flint", reason="python-flint is the oracle")
 
 from logarithmic_reference import (
-    DETERMINISTIC,
     DISTANCES,
-    STOCHASTIC,
     Reference,
     rational,
     round_to_float,
 )
+from modes import DETERMINISTIC, STOCHASTIC
 from test_contract import random_bits_of
 
 import halfulp as hu

@@ -14,7 +14,8 @@ pytest.importorskip("flint", reason="python-flint is the oracle")
 
 import flint
 from flint import arb
-from logarithmic_reference import DETERMINISTIC, STOCHASTIC, rational, round_to_float
+from logarithmic_reference import rational, round_to_float
+from modes import DETERMINISTIC, STOCHASTIC
 from test_contract import random_bits_of
 
 from halfulp import logarithmic as lg

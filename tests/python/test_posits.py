@@ -9,6 +9,7 @@ import pytest
 import system_reference as ref
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from modes import DETERMINISTIC, MODES
 from test_contract import random_bits_of
 
 import halfulp as hu
@@ -42,7 +43,7 @@ def test_every_pair(op: str, n: int, es: int, cases) -> None:
     want = ref.posits(n, es)
     by_code = hu.values(name(n, es))
     a, b = (m.ravel() for m in np.meshgrid(np.arange(1 << n), np.arange(1 << n)))
-    for mode in ("nearest-even", "down") if n > 4 else ref.DETERMINISTIC:
+    for mode in ("nearest-even", "down") if n > 4 else DETERMINISTIC:
         got = getattr(hu, op)(by_code[a], by_code[b], name(n, es), rounding=mode)
         codes = hu.encode(got, name(n, es))
         for i, (x, y) in enumerate(zip(a.tolist(), b.tolist(), strict=True)):
@@ -71,7 +72,7 @@ def test_every_square_root(n: int, es: int) -> None:
 def test_operations_of_any_shape_and_mode(n: int, es: int, data: st.DataObject) -> None:
     want = ref.posits(n, es)
     a, b, c = (Q(data.draw(st.sampled_from(want.values))) for _ in range(3))
-    mode = data.draw(st.sampled_from(ref.MODES))
+    mode = data.draw(st.sampled_from(MODES))
     r = data.draw(st.sampled_from([1, 8, 32, 64]))
     options = {"rounding": mode, "seed": 11, "random_bits": r}
     bits = random_bits_of(0, 11, r=r)
@@ -156,7 +157,7 @@ def test_the_standards_landmarks() -> None:
 
 
 def test_neither_zero_nor_nar_by_rounding() -> None:
-    for mode in ref.DETERMINISTIC:
+    for mode in DETERMINISTIC:
         for f in ("posit8", "posit16", "posit32", "posit6_es5"):
             least, largest = (
                 hu.exact_value(f, 1),

@@ -13,6 +13,7 @@ import pytest
 import system_reference as ref
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from modes import DETERMINISTIC, MODES, STOCHASTIC
 from test_contract import random_bits_of
 
 import halfulp as hu
@@ -67,8 +68,8 @@ def random_bits() -> np.ndarray:
 def test_every_float16_number_in_every_mode(name: str, random_bits: np.ndarray, cases) -> None:
     x = ref.all_float16()
     f = system(name)
-    for mode in ref.MODES:
-        options = {"seed": 5, "random_bits": 8} if mode in ref.STOCHASTIC else {}
+    for mode in MODES:
+        options = {"seed": 5, "random_bits": 8} if mode in STOCHASTIC else {}
         codes, flags = hu.encode(x, f, mode, flags=True, **options)
         want, want_flags = ref.round_all(ALL[name], x, mode, random_bits, 8)
         wrong = np.flatnonzero((codes != want) | (flags != want_flags))
@@ -99,7 +100,7 @@ def test_every_code_decodes_to_its_value_and_back(name: str) -> None:
 
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
-modes = st.sampled_from(ref.DETERMINISTIC)
+modes = st.sampled_from(DETERMINISTIC)
 
 
 @given(st.sampled_from(sorted(ALL)), modes, finite)
@@ -111,7 +112,7 @@ def test_float64_numbers_agree_with_rationals(name: str, mode: str, x: float) ->
 
 @given(
     st.sampled_from(sorted(ALL)),
-    st.sampled_from(ref.STOCHASTIC),
+    st.sampled_from(STOCHASTIC),
     st.floats(-70, 70),
     st.sampled_from([1, 3, 8, 32, 64]),
     st.integers(0, 2**64 - 1),
@@ -169,7 +170,7 @@ def test_wrapping_is_the_residue_of_the_unbounded_integer(
 @given(
     st.lists(finite, min_size=1, max_size=20),
     finite,
-    st.sampled_from(ref.MODES),
+    st.sampled_from(MODES),
     st.integers(0, 99),
 )
 @settings(max_examples=300)
@@ -181,7 +182,7 @@ def test_codebooks_of_any_float64_values(
     assert hu.encode(x, f, mode, seed=seed, flags=True) == want
 
 
-@given(st.sampled_from(["nf4", "dynamic8", "odd one"]), finite, finite, st.sampled_from(ref.MODES))
+@given(st.sampled_from(["nf4", "dynamic8", "odd one"]), finite, finite, st.sampled_from(MODES))
 @settings(max_examples=300)
 def test_division_by_a_scale_is_exact(name: str, x: float, scale: float, mode: str) -> None:
     if scale == 0:
@@ -197,7 +198,7 @@ def small(name: str) -> list[float]:
 
 
 @pytest.mark.parametrize("name", ["int4", "uint4", "q1.2"])
-@pytest.mark.parametrize("mode", ref.DETERMINISTIC)
+@pytest.mark.parametrize("mode", DETERMINISTIC)
 def test_operations_on_all_pairs(name: str, mode: str) -> None:
     want = ref.integers(4, 2) if name == "q1.2" else ALL[name]
     v = [float(x) for x in want.values]

@@ -15,7 +15,8 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
-from transform_reference import MODES, Root, round_to
+from modes import MODES
+from transform_reference import Root, round_to
 
 import halfulp as hu
 from halfulp import cli

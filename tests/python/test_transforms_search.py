@@ -9,20 +9,10 @@ from fractions import Fraction as Q
 import ml_dtypes
 import numpy as np
 import pytest
+from modes import DETERMINISTIC
 
 import halfulp as hu
 from halfulp import transforms as tr
-
-DETERMINISTIC = [
-    "nearest-even",
-    "nearest-away",
-    "nearest-zero",
-    "toward-zero",
-    "up",
-    "down",
-    "away",
-    "odd",
-]
 
 
 def norm(row: np.ndarray) -> Q:

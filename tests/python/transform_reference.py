@@ -10,21 +10,6 @@ from dataclasses import dataclass
 from fractions import Fraction as Q
 from functools import total_ordering
 
-MODES = [
-    "nearest-even",
-    "nearest-away",
-    "nearest-zero",
-    "toward-zero",
-    "up",
-    "down",
-    "away",
-    "odd",
-    "stochastic",
-    "stochastic-b",
-    "stochastic-c",
-    "stochastic-equal",
-]
-
 
 @total_ordering
 @dataclass(frozen=True)
