@@ -48,17 +48,7 @@ Unpacked<u128> to_number(mpfr_ptr y, bool inexact) {
             .exponent = exponent > 0 ? far_exponent : -far_exponent,
             .significand = 1};
   }
-  mpz_t digits;
-  mpz_init(digits);
-  const long e = mpfr_get_z_2exp(digits, y);
-  const u128 low = mpz_getlimbn(digits, 0);
-  const u128 high = mpz_size(digits) > 1 ? mpz_getlimbn(digits, 1) : 0;
-  mpz_clear(digits);
-  return {.kind = Kind::finite,
-          .negative = negative,
-          .sticky = inexact,
-          .exponent = static_cast<int>(e),
-          .significand = (high << 64) | low};
+  return number_of(y, inexact);
 }
 
 // ---------------------------------------------------------------- Ziv's loop

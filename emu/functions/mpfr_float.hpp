@@ -5,6 +5,8 @@
 
 #include <mutex>
 
+#include "emu/core/unpacked.hpp"
+
 namespace halfulp::by_mpfr {
 
 class Float {
@@ -75,5 +77,20 @@ class Session {
   std::unique_lock<std::mutex> lock_;
   Range range_;
 };
+
+// A finite y of at most 128 bits, other than 0; sticky: it was cut off from something longer.
+inline Unpacked<u128> number_of(mpfr_srcptr y, bool sticky) {
+  mpz_t digits;
+  mpz_init(digits);
+  const long exponent = mpfr_get_z_2exp(digits, y);
+  const u128 low = mpz_getlimbn(digits, 0);
+  const u128 high = mpz_size(digits) > 1 ? mpz_getlimbn(digits, 1) : 0;
+  mpz_clear(digits);
+  return {.kind = Kind::finite,
+          .negative = mpfr_signbit(y) != 0,
+          .sticky = sticky,
+          .exponent = static_cast<int>(exponent),
+          .significand = (high << 64) | low};
+}
 
 }  // namespace halfulp::by_mpfr

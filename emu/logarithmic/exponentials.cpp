@@ -107,21 +107,6 @@ void enclose(const ExponentialSum& sum, mpfr_ptr low, mpfr_ptr high, mpfr_prec_t
       "rounded");
 }
 
-Unpacked<u128> to_number(mpfr_ptr y, bool inexact) {
-  mpz_t digits;
-  mpz_init(digits);
-  const bool negative = mpfr_signbit(y) != 0;
-  const long e = mpfr_get_z_2exp(digits, y);
-  const u128 low = mpz_getlimbn(digits, 0);
-  const u128 high = mpz_size(digits) > 1 ? mpz_getlimbn(digits, 1) : 0;
-  mpz_clear(digits);
-  return {.kind = Kind::finite,
-          .negative = negative,
-          .sticky = inexact,
-          .exponent = static_cast<int>(e),
-          .significand = (high << 64) | low};
-}
-
 constexpr mpfr_prec_t delivered_bits = 120;
 
 }  // namespace
@@ -169,7 +154,7 @@ Unpacked<u128> leading_bits_of_power(Base base, int resolution, i64 shift, i128 
   }
   Float y(delivered_bits);
   const bool inexact = power(y, base, resolution, exponent, MPFR_RNDZ);
-  Unpacked<u128> x = to_number(y, inexact);
+  Unpacked<u128> x = by_mpfr::number_of(y, inexact);
   x.exponent += static_cast<int>(shift);
   return x;
 }
@@ -197,7 +182,7 @@ Unpacked<u128> leading_bits_of_log_ratio(const Unpacked<u128>& x, const Unpacked
     mpfr_set(result, low, MPFR_RNDZ);
     mpfr_set(other, high, MPFR_RNDZ);
     if (mpfr_equal_p(result, other) != 0 && mpfr_zero_p(result.get()) == 0)
-      return to_number(result, true);
+      return by_mpfr::number_of(result, true);
   }
   give_up();
 }
