@@ -240,6 +240,31 @@ TEST_CASE("operations of one narrow operand, looked up: the core's results for e
         140'001);
 }
 
+TEST_CASE("has_nan finds one NaN wherever it is, by every instruction set") {
+  for (int level = 0; level <= static_cast<int>(vector_level()); ++level) {
+    const auto finds = [&](Element type, u64 infinity, std::size_t at) {
+      const std::size_t bytes = size_of(type);
+      std::vector<std::byte> x(70 * bytes);
+      const auto put = [&](std::size_t i, u64 bits) {
+        std::memcpy(x.data() + i * bytes, &bits, bytes);
+      };
+      for (std::size_t i = 0; i < 70; ++i) put(i, infinity | (i % 2 << (8 * bytes - 1)));
+      const auto found = [&] {
+        return has_nan(type, x.data(), 70, static_cast<VectorLevel>(level));
+      };
+      const bool before = found();
+      put(at, infinity + 1 + (u64{1} << (8 * bytes - 1)));
+      return !before && found();
+    };
+    for (const std::size_t at : {0, 31, 63, 64, 69}) {
+      CHECK(finds(Element::binary16, 0x7c00, at));
+      CHECK(finds(Element::bfloat16, 0x7f80, at));
+      CHECK(finds(Element::binary32, 0x7f800000, at));
+      CHECK(finds(Element::binary64, u64{0x7ff} << 52, at));
+    }
+  }
+}
+
 TEST_CASE("look-ups from any start, streamed or not, in place") {
   std::mt19937 g(4);
   std::vector<std::uint8_t> x(300);

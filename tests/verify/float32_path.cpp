@@ -201,8 +201,10 @@ void run_elements(Tally& tally, Element in, Element out, Format f,
   for (std::size_t i = 0; i < n; ++i) {
     const halfulp::RandomBits bits = stochastic ? random.at(first + i) : halfulp::RandomBits{};
     const auto code = halfulp::convert<u128>(x[i], from, f, rounding, bits).code;
-    const auto want = static_cast<u64>(
-        halfulp::holds_codes(out) ? code : halfulp::convert<u128>(code, f, from, {}).code);
+    const auto want =
+        static_cast<u64>(halfulp::holds_codes(out)
+                             ? code
+                             : halfulp::convert<u128>(code, f, halfulp::format_of(out), {}).code);
     u64 got = 0;
     std::memcpy(&got, y + i * out_bytes, out_bytes);
     ++tally.cases;
@@ -231,7 +233,9 @@ Tally run_types(Format f, Mode mode, std::size_t n, u64 seed) {
     for (const int count : counts) {
       for (const Element in :
            {Element::binary32, Element::binary64, Element::binary16, Element::bfloat16}) {
-        for (const Element out : {in, codes}) {
+        std::vector<Element> outs = {in, codes};
+        if (halfulp::size_of(in) == 2) outs.push_back(Element::binary32);
+        for (const Element out : outs) {
           if (!halfulp::FloatRounder::exists(in, out, f, rounding, count)) continue;
           const halfulp::RandomStream random{seed * 77, 3, 5, seed % 100, count};
           switch (halfulp::size_of(in)) {
