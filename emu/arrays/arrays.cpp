@@ -5,6 +5,7 @@
 #include <cstring>
 #include <string>
 
+#include "emu/arrays/look_up.hpp"
 #include "emu/arrays/parallel.hpp"
 #include "emu/arrays/round_floats.hpp"
 #include "emu/core/formats.hpp"
@@ -174,6 +175,13 @@ void for_each_piece(const Array& x, const Array* out, int threads, Visit visit) 
 // Rounds by the loops of round_floats.hpp, if they do it and there is nothing to report.
 bool round_by_loops(const Array& x, const Array& out, Format format, const Rounding& rounding,
                     const RandomStream& random, int threads) {
+  // Codes of binary16 and bfloat16 are their numbers.
+  if (x.element == Element::code16 &&
+      (x.format == formats::binary16 || x.format == formats::bfloat16)) {
+    Array numbers = x;
+    numbers.element = x.format == formats::binary16 ? Element::binary16 : Element::bfloat16;
+    return round_by_loops(numbers, out, format, rounding, random, threads);
+  }
   if (!FloatRounder::exists(x.element, out.element, format, rounding, random.count)) return false;
   if (!format.has_nan() && rounding.nan_to == NanTo::error) {
     std::atomic<bool> nan = false;
@@ -212,6 +220,48 @@ void run_job(Operation op, std::span<const Array> operands, const Array& out, Fo
     if (may_fail) job.template check<false>();
     job.template run<false>();
   }
+}
+
+// An operation of one operand of 8 or 16 bits: the core's results for all its bit patterns, looked
+// up. False if that is not worth while, or if some pattern is an error that only the core can tell
+// the element of.
+template <class S>
+bool apply_by_table(Operation op, const Array& x, const Array& out, Format format,
+                    const Rounding& rounding, int threads) {
+  const std::size_t bytes = size_of(x.element), result_bytes = size_of(out.element);
+  if (bytes > 2 || is_stochastic(rounding.mode)) return false;
+  const std::size_t patterns = std::size_t{1} << (8 * bytes);
+  if (out.size() < 2 * patterns) return false;
+  std::vector<std::uint16_t> every(patterns);
+  for (std::size_t k = 0; k < patterns; ++k) every[k] = static_cast<std::uint16_t>(k);
+  std::vector<std::byte> table(patterns * result_bytes);
+  const auto view = [&](const Array& like, void* data, std::size_t stride) {
+    return Array{data,
+                 like.element,
+                 like.format,
+                 {static_cast<std::ptrdiff_t>(patterns)},
+                 {static_cast<std::ptrdiff_t>(stride)}};
+  };
+  const Array all = view(x, every.data(), 2), results = view(out, table.data(), result_bytes);
+  try {
+    run_job<S>(op, {&all, 1}, results, format, rounding, {}, nullptr);
+  } catch (const RoundingError&) {
+    return false;
+  }
+  for_each_piece(x, &out, threads, [&](const void* from, void* to, std::size_t n, u64) {
+    look_up(from, bytes, to, result_bytes, n, table.data());
+  });
+  return true;
+}
+
+template <class S>
+void compute(Operation op, std::span<const Array> operands, const Array& out, Format format,
+             const Rounding& rounding, const RandomStream& random, std::uint8_t* flags,
+             int threads) {
+  if (operands.size() == 1 && flags == nullptr &&
+      apply_by_table<S>(op, operands[0], out, format, rounding, threads))
+    return;
+  run_job<S>(op, operands, out, format, rounding, random, flags);
 }
 
 }  // namespace
@@ -353,11 +403,11 @@ void apply(Operation op, std::span<const Array> operands, const Array& out, Form
   }
   const int needed = required_bits(op, precision, format, width, rounding.mode, random.count);
   if (needed <= width_of<u64>) {
-    run_job<u64>(op, operands, out, format, rounding, random, flags);
+    compute<u64>(op, operands, out, format, rounding, random, flags, threads);
   } else if (needed <= width_of<u128>) {
-    run_job<u128>(op, operands, out, format, rounding, random, flags);
+    compute<u128>(op, operands, out, format, rounding, random, flags, threads);
   } else {
-    run_job<u256>(op, operands, out, format, rounding, random, flags);
+    compute<u256>(op, operands, out, format, rounding, random, flags, threads);
   }
 }
 

@@ -6,13 +6,7 @@
 #include <type_traits>
 
 #include "emu/arrays/control_word.hpp"
-
-// Compiled for three instruction sets; the loader picks one. The bits do not depend on which.
-#if defined(__x86_64__) && defined(__linux__) && !defined(__SANITIZE_ADDRESS__)
-  #define HALFULP_CLONES __attribute__((target_clones("arch=x86-64-v4", "avx2", "default")))
-#else
-  #define HALFULP_CLONES
-#endif
+#include "emu/arrays/round_floats_avx512.hpp"
 
 namespace halfulp {
 namespace {
@@ -25,8 +19,8 @@ constexpr std::size_t block = 1024;
 // Philox blocks first, first + 1, …, as words in the order of their bits; whole lanes are written.
 // Few lanes would be unrolled, not turned into vector code.
 constexpr std::size_t philox_lanes = 64;
-HALFULP_CLONES void philox_words(const RandomStream& random, u64 first, std::size_t blocks,
-                                 std::uint32_t* words) {
+inline void philox_words(const RandomStream& random, u64 first, std::size_t blocks,
+                         std::uint32_t* words) {
   constexpr std::size_t lanes = philox_lanes;
   const auto seed_low = static_cast<std::uint32_t>(random.seed);
   const auto seed_high = static_cast<std::uint32_t>(random.seed >> 32);
@@ -72,29 +66,21 @@ inline void spread_loop(const std::byte* bits, std::size_t n, Random mask, Rando
     out[i] = static_cast<Random>(static_cast<Random>(part) << shift) & mask;
   }
 }
-HALFULP_CLONES void spread(const std::byte* bits, int width, std::size_t n, std::uint32_t mask,
-                           std::uint32_t* out) {
-  if (width == 8)
-    spread_loop<std::uint8_t>(bits, n, mask, out);
-  else if (width == 16)
-    spread_loop<std::uint16_t>(bits, n, mask, out);
-  else
-    spread_loop<std::uint32_t>(bits, n, mask, out);
-}
-HALFULP_CLONES void spread(const std::byte* bits, int width, std::size_t n, u64 mask, u64* out) {
+template <class Random>
+inline void spread(const std::byte* bits, int width, std::size_t n, Random mask, Random* out) {
   if (width == 8)
     spread_loop<std::uint8_t>(bits, n, mask, out);
   else if (width == 16)
     spread_loop<std::uint16_t>(bits, n, mask, out);
   else if (width == 32)
     spread_loop<std::uint32_t>(bits, n, mask, out);
-  else
+  else if constexpr (sizeof(Random) == 8)
     spread_loop<u64>(bits, n, mask, out);
 }
 
 // R of n elements (at most a block) from `first` on, left-aligned: RandomStream::at of each.
 template <class Random>
-void random_bits(const RandomStream& random, u64 first, std::size_t n, Random* out) {
+inline void random_bits(const RandomStream& random, u64 first, std::size_t n, Random* out) {
   const int count = random.count;
   const int width = count <= 8 ? 8 : count <= 16 ? 16 : count <= 32 ? 32 : 64;
   const u64 per_block = static_cast<u64>(128 / width);
@@ -130,130 +116,70 @@ inline void loop(const typename FloatTraits<F>::Bits* x, typename FloatTraits<F>
   }
 }
 
-// The loader resolves functions, so each loop is one of its own; templates share a name.
-template <class F, class Random>
-using Loop = void(const typename FloatTraits<F>::Bits*, typename FloatTraits<F>::Bits*, std::size_t,
-                  const FloatPlan<F>&, const Random*);
-
-#define HALFULP_LOOP(name, F, Random, body, codes, plain)                                         \
-  HALFULP_CLONES void name(const FloatTraits<F>::Bits* x, FloatTraits<F>::Bits* y, std::size_t n, \
-                           const FloatPlan<F>& plan, const Random* random) {                      \
-    loop<F, Body::body, codes, plain>(x, y, n, plan, random);                                     \
-  }
-// Both outputs of one body; `plain` ones are worth their own loop where they are common.
-#define HALFULP_LOOPS(prefix, F, Random, body)                 \
-  HALFULP_LOOP(prefix##_values, F, Random, body, false, false) \
-  HALFULP_LOOP(prefix##_codes, F, Random, body, true, false)
-HALFULP_LOOP(plain32_values, float, std::uint32_t, deterministic, false, true)
-HALFULP_LOOP(plain32_codes, float, std::uint32_t, deterministic, true, true)
-HALFULP_LOOP(plain64_values, double, u64, deterministic, false, true)
-HALFULP_LOOPS(any32, float, std::uint32_t, deterministic)
-HALFULP_LOOPS(stochastic32, float, std::uint32_t, stochastic)
-HALFULP_LOOPS(finer32, float, std::uint32_t, stochastic_finer)
-HALFULP_LOOPS(equal32, float, std::uint32_t, stochastic_equal)
-HALFULP_LOOPS(wide32, float, u64, stochastic_any)
-HALFULP_LOOPS(any64, double, u64, deterministic)
-HALFULP_LOOPS(stochastic64, double, u64, stochastic)
-HALFULP_LOOPS(finer64, double, u64, stochastic_finer)
-HALFULP_LOOPS(equal64, double, u64, stochastic_equal)
-#undef HALFULP_LOOPS
-#undef HALFULP_LOOP
-
 // The random bits of a block, then its loop.
-template <class F, class Random>
-void run_random(Loop<F, Random>* values, Loop<F, Random>* codes, bool as_codes,
-                const typename FloatTraits<F>::Bits* x, typename FloatTraits<F>::Bits* y,
-                std::size_t n, const FloatPlan<F>& plan, const RandomStream& random, u64 first) {
+template <class F, Body body, bool codes, class Random>
+inline void random_loop(const typename FloatTraits<F>::Bits* x, typename FloatTraits<F>::Bits* y,
+                        std::size_t n, const FloatPlan<F>& plan, const RandomStream& random,
+                        u64 first) {
   std::array<Random, block> r;
   random_bits(random, first, n, r.data());
-  (as_codes ? codes : values)(x, y, n, plan, r.data());
+  loop<F, body, codes, false>(x, y, n, plan, r.data());
 }
 
-void run(const std::uint32_t* x, std::uint32_t* y, std::size_t n, const FloatPlan<float>& plan,
-         const FloatPlanShape& shape, bool codes, const RandomStream& random, u64 first) {
+// The body that the plan needs; `plain` ones are worth their own loop where they are common.
+template <class F, bool codes>
+inline void run(const typename FloatTraits<F>::Bits* x, typename FloatTraits<F>::Bits* y,
+                std::size_t n, const FloatPlan<F>& plan, const FloatPlanShape& shape,
+                const RandomStream& random, u64 first) {
+  using Random = typename FloatTraits<F>::Bits;
+  constexpr const Random* none = nullptr;
   if (shape.body == Body::deterministic) {
-    if (codes)
-      (shape.plain ? plain32_codes : any32_codes)(x, y, n, plan, nullptr);
+    if (shape.plain)
+      loop<F, Body::deterministic, codes, true>(x, y, n, plan, none);
     else
-      (shape.plain ? plain32_values : any32_values)(x, y, n, plan, nullptr);
-  } else if (shape.wide_random) {
-    run_random(wide32_values, wide32_codes, codes, x, y, n, plan, random, first);
+      loop<F, Body::deterministic, codes, false>(x, y, n, plan, none);
+  } else if (sizeof(F) == 4 && shape.wide_random) {
+    if constexpr (sizeof(F) == 4)
+      random_loop<F, Body::stochastic_any, codes, u64>(x, y, n, plan, random, first);
   } else if (shape.body == Body::stochastic_equal) {
-    run_random(equal32_values, equal32_codes, codes, x, y, n, plan, random, first);
+    random_loop<F, Body::stochastic_equal, codes, Random>(x, y, n, plan, random, first);
   } else if (shape.body == Body::stochastic_finer) {
-    run_random(finer32_values, finer32_codes, codes, x, y, n, plan, random, first);
+    random_loop<F, Body::stochastic_finer, codes, Random>(x, y, n, plan, random, first);
   } else {
-    run_random(stochastic32_values, stochastic32_codes, codes, x, y, n, plan, random, first);
-  }
-}
-
-void run(const u64* x, u64* y, std::size_t n, const FloatPlan<double>& plan,
-         const FloatPlanShape& shape, bool codes, const RandomStream& random, u64 first) {
-  if (shape.body == Body::deterministic) {
-    if (codes)
-      any64_codes(x, y, n, plan, nullptr);
-    else
-      (shape.plain ? plain64_values : any64_values)(x, y, n, plan, nullptr);
-  } else if (shape.body == Body::stochastic_equal) {
-    run_random(equal64_values, equal64_codes, codes, x, y, n, plan, random, first);
-  } else if (shape.body == Body::stochastic_finer) {
-    run_random(finer64_values, finer64_codes, codes, x, y, n, plan, random, first);
-  } else {
-    run_random(stochastic64_values, stochastic64_codes, codes, x, y, n, plan, random, first);
+    random_loop<F, Body::stochastic, codes, Random>(x, y, n, plan, random, first);
   }
 }
 
 // ---------------------------------------------------------------- other element types
 
-// binary16 as bits of binary32: shifted into place and scaled, which is exact; infinities and NaN
-// have a rule of their own.
+// binary16 as bits of binary32: shifted into place, with the exponent of another bias. Subnormal
+// numbers go through a normal sum of 2^-14 and theirs: multiplied, they would cost an assist of the
+// processor each.
 inline std::uint32_t widen_binary16(std::uint16_t h) {
+  constexpr std::uint32_t rebias = 112u << 23, least_normal = 113u << 23;
   const std::uint32_t magnitude = (h & 0x7fffu) << 13;
-  const std::uint32_t finite =
-      std::bit_cast<std::uint32_t>(std::bit_cast<float>(magnitude) * 0x1p112F);
+  const std::uint32_t subnormal = std::bit_cast<std::uint32_t>(
+      std::bit_cast<float>(magnitude + least_normal) - std::bit_cast<float>(least_normal));
   const std::uint32_t special = magnitude | 0x7f800000u;
+  const std::uint32_t finite =
+      detail::select(magnitude < 0x00800000u, subnormal, magnitude + rebias);
   return (static_cast<std::uint32_t>(h & 0x8000u) << 16) |
          detail::select(magnitude >= 0x0f800000u, special, finite);
 }
-// The inverse, for values that binary16 has.
+// The inverse, for values that binary16 has. 1/2 has its subnormals' quantum.
 inline std::uint16_t narrow_binary16(std::uint32_t bits) {
+  constexpr std::uint32_t rebias = 112u << 23, least_normal = 113u << 23;
   const std::uint32_t u = bits & 0x7fffffffu;
-  const std::uint32_t scaled =
-      std::bit_cast<std::uint32_t>(std::bit_cast<float>(u) * 0x1p-112F) >> 13;
+  const std::uint32_t subnormal =
+      std::bit_cast<std::uint32_t>(std::bit_cast<float>(u) + 0.5F) & 0x7fffu;
+  const std::uint32_t finite = detail::select(u < least_normal, subnormal, (u - rebias) >> 13);
   const std::uint32_t special = detail::select(u > 0x7f800000u, 0x7e00u, 0x7c00u);
   return static_cast<std::uint16_t>(((bits >> 16) & 0x8000u) |
-                                    detail::select(u >= 0x7f800000u, special, scaled));
-}
-HALFULP_CLONES void widen16(const std::uint16_t* x, std::uint32_t* y, std::size_t n) {
-  for (std::size_t i = 0; i < n; ++i) y[i] = widen_binary16(x[i]);
-}
-HALFULP_CLONES void narrow16(const std::uint32_t* x, std::uint16_t* y, std::size_t n) {
-  for (std::size_t i = 0; i < n; ++i) y[i] = narrow_binary16(x[i]);
-}
-HALFULP_CLONES void widen_bfloat16(const std::uint16_t* x, std::uint32_t* y, std::size_t n) {
-  for (std::size_t i = 0; i < n; ++i) y[i] = static_cast<std::uint32_t>(x[i]) << 16;
-}
-HALFULP_CLONES void narrow_bfloat16(const std::uint32_t* x, std::uint16_t* y, std::size_t n) {
-  for (std::size_t i = 0; i < n; ++i) y[i] = static_cast<std::uint16_t>(x[i] >> 16);
+                                    detail::select(u >= 0x7f800000u, special, finite));
 }
 template <class Bits, class Code>
-inline void cut_loop(const Bits* x, Code* y, std::size_t n) {
+inline void cut(const Bits* x, Code* y, std::size_t n) {
   for (std::size_t i = 0; i < n; ++i) y[i] = static_cast<Code>(x[i]);
-}
-HALFULP_CLONES void cut(const std::uint32_t* x, std::uint8_t* y, std::size_t n) {
-  cut_loop(x, y, n);
-}
-HALFULP_CLONES void cut(const std::uint32_t* x, std::uint16_t* y, std::size_t n) {
-  cut_loop(x, y, n);
-}
-HALFULP_CLONES void cut(const u64* x, std::uint8_t* y, std::size_t n) {
-  cut_loop(x, y, n);
-}
-HALFULP_CLONES void cut(const u64* x, std::uint16_t* y, std::size_t n) {
-  cut_loop(x, y, n);
-}
-HALFULP_CLONES void cut(const u64* x, std::uint32_t* y, std::size_t n) {
-  cut_loop(x, y, n);
 }
 
 template <class T>
@@ -266,7 +192,7 @@ const T* offset(const void* p, std::size_t i) {
 }
 
 template <class Bits>
-void store_codes(const Bits* from, void* y, Element out, std::size_t at, std::size_t n) {
+inline void store_codes(const Bits* from, void* y, Element out, std::size_t at, std::size_t n) {
   switch (out) {
     case Element::code8: cut(from, offset<std::uint8_t>(y, at), n); break;
     case Element::code16: cut(from, offset<std::uint16_t>(y, at), n); break;
@@ -280,6 +206,50 @@ void store_codes(const Bits* from, void* y, Element out, std::size_t at, std::si
   }
 }
 
+// One block of a call.
+struct BlockCall {
+  Element in, out;
+  FloatPlanShape shape;
+  const RandomStream& random;
+  const void* x;
+  void* y;
+  std::size_t at, n;
+  u64 first;  // the index of element `at`
+};
+
+template <class F>
+inline void round_block(const FloatPlan<F>& plan, const BlockCall& c) {
+  using Bits = typename FloatTraits<F>::Bits;
+  std::array<Bits, block> wide, result;
+  const Bits* from = wide.data();
+  if (size_of(c.in) == sizeof(F)) {
+    from = offset<Bits>(c.x, c.at);
+  } else if constexpr (sizeof(F) == 4) {
+    const auto* x = offset<std::uint16_t>(c.x, c.at);
+    if (c.in == Element::binary16)
+      for (std::size_t i = 0; i < c.n; ++i) wide[i] = widen_binary16(x[i]);
+    else
+      for (std::size_t i = 0; i < c.n; ++i) wide[i] = static_cast<std::uint32_t>(x[i]) << 16;
+  }
+  if (holds_codes(c.out)) {
+    run<F, true>(from, result.data(), c.n, plan, c.shape, c.random, c.first);
+    store_codes(result.data(), c.y, c.out, c.at, c.n);
+  } else if (size_of(c.out) == sizeof(F)) {
+    run<F, false>(from, offset<Bits>(c.y, c.at), c.n, plan, c.shape, c.random, c.first);
+  } else if constexpr (sizeof(F) == 4) {
+    run<F, false>(from, result.data(), c.n, plan, c.shape, c.random, c.first);
+    auto* y = offset<std::uint16_t>(c.y, c.at);
+    if (c.out == Element::binary16)
+      for (std::size_t i = 0; i < c.n; ++i) y[i] = narrow_binary16(result[i]);
+    else
+      for (std::size_t i = 0; i < c.n; ++i) y[i] = static_cast<std::uint16_t>(result[i] >> 16);
+  }
+}
+HALFULP_LEVELS(void, round_block32, (const FloatPlan<float>& plan, const BlockCall& c),
+               round_block(plan, c))
+HALFULP_LEVELS(void, round_block64, (const FloatPlan<double>& plan, const BlockCall& c),
+               round_block(plan, c))
+
 Rounding without_nan_error(Rounding rounding) {
   if (rounding.nan_to == NanTo::error) rounding.nan_to = NanTo::largest;
   return rounding;
@@ -292,15 +262,12 @@ inline bool any_above(const T* x, std::size_t n, T infinity) {
   for (std::size_t i = 0; i < n; ++i) largest = std::max(largest, static_cast<T>(x[i] & mask));
   return largest > infinity;
 }
-HALFULP_CLONES bool any_nan(const std::uint16_t* x, std::size_t n, std::uint16_t infinity) {
-  return any_above(x, n, infinity);
-}
-HALFULP_CLONES bool any_nan(const std::uint32_t* x, std::size_t n, std::uint32_t infinity) {
-  return any_above(x, n, infinity);
-}
-HALFULP_CLONES bool any_nan(const u64* x, std::size_t n, u64 infinity) {
-  return any_above(x, n, infinity);
-}
+HALFULP_LEVELS(bool, any_nan16, (const void* x, std::size_t n, std::uint16_t infinity),
+               any_above(static_cast<const std::uint16_t*>(x), n, infinity))
+HALFULP_LEVELS(bool, any_nan32, (const void* x, std::size_t n),
+               any_above(static_cast<const std::uint32_t*>(x), n, 0x7f800000u))
+HALFULP_LEVELS(bool, any_nan64, (const void* x, std::size_t n),
+               any_above(static_cast<const u64*>(x), n, u64{0x7ff} << 52))
 
 }  // namespace
 
@@ -308,7 +275,8 @@ bool FloatRounder::exists(Element in, Element out, Format f, const Rounding& rou
                           int random_count) {
   if (holds_codes(in)) return false;
   const bool codes = holds_codes(out);
-  if (!codes && (out != in || !holds_every_value(format_of(in), f))) return false;
+  const bool widened = out == Element::binary32 && size_of(in) == 2;
+  if (!codes && ((out != in && !widened) || !holds_every_value(format_of(out), f))) return false;
   if (codes && f.width() > static_cast<int>(size_of(out)) * 8) return false;
   const Rounding r = without_nan_error(rounding);
   return in == Element::binary64 ? has_float_plan<double>(f, r, random_count, codes)
@@ -316,8 +284,8 @@ bool FloatRounder::exists(Element in, Element out, Format f, const Rounding& rou
 }
 
 FloatRounder::FloatRounder(Element in, Element out, Format f, const Rounding& rounding,
-                           const RandomStream& random)
-    : in_(in), out_(out), random_(random) {
+                           const RandomStream& random, const LoopOptions& how)
+    : in_(in), out_(out), random_(random), how_(how) {
   const Rounding r = without_nan_error(rounding);
   if (in == Element::binary64) {
     const auto plan = make_float_plan<double>(f, r, random.count, holds_codes(out));
@@ -332,43 +300,53 @@ FloatRounder::FloatRounder(Element in, Element out, Format f, const Rounding& ro
 
 void FloatRounder::operator()(const void* x, void* y, std::size_t n, u64 first) const {
   const ControlWord guard;
-  const bool codes = holds_codes(out_);
-  for (std::size_t at = 0; at < n; at += block) {
-    const std::size_t m = std::min(block, n - at);
-    if (in_ == Element::binary64) {
-      std::array<u64, block> result;
-      u64* to = codes ? result.data() : offset<u64>(y, at);
-      run(offset<u64>(x, at), to, m, std::get<FloatPlan<double>>(plan_), shape_, codes, random_,
-          first + at);
-      if (codes) store_codes(to, y, out_, at, m);
-      continue;
+  std::visit([&](const auto& plan) { run(plan, x, y, n, first); }, plan_);
+}
+
+template <class F>
+void FloatRounder::run(const FloatPlan<F>& plan, const void* x, void* y, std::size_t n,
+                       u64 first) const {
+#if defined(__x86_64__)
+  if (how_.level == VectorLevel::avx512 && avx512_does(in_, shape_)) {
+    const std::size_t bytes_in = size_of(in_), bytes_out = size_of(out_);
+    VectorCall call{.in = in_,
+                    .out = out_,
+                    .shape = shape_,
+                    .random = random_,
+                    .x = x,
+                    .y = y,
+                    .n = n,
+                    .first = first,
+                    .stream = false};
+    if (x != y && n * bytes_out >= how_.stream_from) {
+      call.n = std::min(n, elements_to_line(y, bytes_out));
+      round_avx512(plan, call);
+      call.x = static_cast<const std::byte*>(x) + call.n * bytes_in;
+      call.y = static_cast<std::byte*>(y) + call.n * bytes_out;
+      call.first = first + call.n;
+      call.n = n - call.n;
+      call.stream = begins_a_line(call.y);
     }
-    std::array<std::uint32_t, block> wide, result;
-    const std::uint32_t* from = wide.data();
-    if (in_ == Element::binary32)
-      from = offset<std::uint32_t>(x, at);
-    else if (in_ == Element::binary16)
-      widen16(offset<std::uint16_t>(x, at), wide.data(), m);
+    round_avx512(plan, call);
+    return;
+  }
+#endif
+  for (std::size_t at = 0; at < n; at += block) {
+    const BlockCall call{in_, out_, shape_, random_, x, y, at, std::min(block, n - at), first + at};
+    if constexpr (sizeof(F) == 4)
+      round_block32[static_cast<int>(how_.level)](plan, call);
     else
-      widen_bfloat16(offset<std::uint16_t>(x, at), wide.data(), m);
-    const bool direct = !codes && in_ == Element::binary32;
-    std::uint32_t* to = direct ? offset<std::uint32_t>(y, at) : result.data();
-    run(from, to, m, std::get<FloatPlan<float>>(plan_), shape_, codes, random_, first + at);
-    if (codes)
-      store_codes(to, y, out_, at, m);
-    else if (in_ == Element::binary16)
-      narrow16(to, offset<std::uint16_t>(y, at), m);
-    else if (in_ == Element::bfloat16)
-      narrow_bfloat16(to, offset<std::uint16_t>(y, at), m);
+      round_block64[static_cast<int>(how_.level)](plan, call);
   }
 }
 
-bool has_nan(Element type, const void* x, std::size_t n) {
+bool has_nan(Element type, const void* x, std::size_t n, VectorLevel level) {
+  const int k = static_cast<int>(level);
   switch (type) {
-    case Element::binary16: return any_nan(offset<std::uint16_t>(x, 0), n, std::uint16_t{0x7c00});
-    case Element::bfloat16: return any_nan(offset<std::uint16_t>(x, 0), n, std::uint16_t{0x7f80});
-    case Element::binary32: return any_nan(offset<std::uint32_t>(x, 0), n, 0x7f800000u);
-    case Element::binary64: return any_nan(offset<u64>(x, 0), n, u64{0x7ff} << 52);
+    case Element::binary16: return any_nan16[k](x, n, 0x7c00);
+    case Element::bfloat16: return any_nan16[k](x, n, 0x7f80);
+    case Element::binary32: return any_nan32[k](x, n);
+    case Element::binary64: return any_nan64[k](x, n);
     default: return false;
   }
 }

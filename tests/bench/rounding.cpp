@@ -78,6 +78,29 @@ class Rows {
     });
   }
 
+  // Codes of `f` to binary32: those of normally distributed numbers, or all alike.
+  void decode(Format f, Element codes, bool wide, int threads) {
+    const auto length = static_cast<std::ptrdiff_t>(n_);
+    const auto bytes = size_of(codes);
+    std::mt19937_64 g(3);
+    std::normal_distribution<double> normal;
+    for (std::size_t i = 0; i < n_; ++i) {
+      const u64 code =
+          wide ? g() & low_mask<u64>(f.width())
+               : convert<u64>(std::bit_cast<std::uint32_t>(static_cast<float>(normal(g))),
+                              formats::binary32, f, {})
+                     .code;
+      std::memcpy(x_.data() + bytes * i, &code, bytes);
+    }
+    const Array x{x_.data(), codes, f, {length}, {static_cast<std::ptrdiff_t>(bytes)}};
+    const Array y{y_.data(), Element::binary32, formats::binary32, {length}, {4}};
+    const Label label{"decode", name_of(f), "binary32", "nearest-even", 0, wide ? "wide" : "normal",
+                      threads};
+    bench_.against_copy(label, n_, n_ * (bytes + 4) / 2, [&] {
+      apply(Operation::convert, {&x, 1}, y, formats::binary32, {}, {}, nullptr, threads);
+    });
+  }
+
  private:
   Bench& bench_;
   std::size_t n_;
@@ -119,6 +142,12 @@ void rounding(Bench& bench) {
       for (const int t : bench.threads()) {
         for (const Case& c : cases(in)) rows.row(c, wide ? "wide" : "normal", t);
       }
+    }
+  }
+  for (const bool wide : {false, true}) {
+    for (const int t : bench.threads()) {
+      rows.decode(formats::float8_e4m3fn, Element::code8, wide, t);
+      rows.decode(formats::binary16, Element::code16, wide, t);
     }
   }
 }

@@ -45,6 +45,7 @@ SELECTION = "emu/core/selection.hpp"
 WIDE = "emu/core/wide256.hpp"
 PLAN = "emu/core/float_plan.hpp"
 FLOATS = "emu/arrays/round_floats.cpp"
+AVX512 = "emu/arrays/round_floats_avx512.cpp"
 BLOCK = "emu/core/block.hpp"
 POSIT = "emu/core/posit.hpp"
 FIXED = "emu/core/fixed_point.hpp"
@@ -229,6 +230,25 @@ MUTANTS = [
         FLOATS,
         "const u64 skip = element % per_block;",
         "const u64 skip = 0;",
+    ),
+    # Seen only where the processor has AVX-512.
+    Mutant(
+        "float paths: an AVX-512 loop forgets what a sum cuts off",
+        AVX512,
+        "w = _mm512_ternarylogic_epi64(w, raised, p.one, a_or_b_and_c);",
+        "(void)raised;",
+    ),
+    Mutant(
+        "float paths: Philox blocks of an AVX-512 batch out of order",
+        AVX512,
+        "_mm512_set_epi64(7, 3, 6, 2, 5, 1, 4, 0)",
+        "_mm512_set_epi64(7, 6, 5, 4, 3, 2, 1, 0)",
+    ),
+    Mutant(
+        "float paths: the end of an array is one element short",
+        AVX512,
+        "static_cast<Mask>((1u << (end - i)) - 1)",
+        "static_cast<Mask>((1u << (end - i - 1)) - 1)",
     ),
     Mutant(
         "remainder's ties go to the odd integer",
@@ -502,6 +522,8 @@ SOURCES = [
     "emu/systems.cpp",
     "emu/arrays/arrays.cpp",
     "emu/arrays/round_floats.cpp",
+    "emu/arrays/round_floats_avx512.cpp",
+    "emu/arrays/look_up.cpp",
 ]
 # Files of tests/verify that make units.
 GROUPS = [

@@ -53,6 +53,32 @@ def test_any_number_of_threads_gives_the_same_bits(dtype: str, options: dict[str
         assert in_place.tobytes() == one.tobytes()
 
 
+@pytest.mark.parametrize(
+    ("name", "code", "dtype"),
+    [
+        ("float8_e4m3fn", np.uint8, np.float32),
+        ("float8_e8m0fnu", np.uint8, np.float64),
+        ("posit8", np.uint8, np.float32),
+        ("binary16", np.uint16, np.float32),
+        ("bfloat16", np.uint16, np.float32),
+        ("binary16", np.uint16, np.float64),
+    ],
+)
+def test_decoding_large_arrays_gives_what_small_ones_do(name: str, code: type, dtype: type) -> None:
+    codes = np.random.default_rng(5).integers(0, np.iinfo(code).max + 1, 700_001).astype(code)
+    every = np.arange(np.iinfo(code).max + 1, dtype=code)
+    by_code = np.concatenate([hu.decode(part, name, dtype) for part in np.split(every, 256)])
+    want = by_code[codes].tobytes()
+    for n in (1, 2, 5):
+        hu.set_threads(n)
+        assert hu.decode(codes, name, dtype).tobytes() == want
+        out = np.full(700_002, 7, dtype)
+        hu.decode(codes, name, out=out[1:])
+        assert out[1:].tobytes() == want
+        assert out[0] == 7
+        assert hu.decode(codes[::-1], name, dtype)[::-1].tobytes() == want
+
+
 def test_a_nan_in_any_thread_is_an_error_and_nothing_is_written() -> None:
     x = np.zeros(600_000, np.float32)
     x[599_999] = np.nan

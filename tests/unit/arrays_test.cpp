@@ -2,6 +2,8 @@
 #include <catch2/matchers/catch_matchers_exception.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>
 
+#include <algorithm>
+#include <array>
 #include <bit>
 #include <cfenv>
 #include <cmath>
@@ -13,6 +15,7 @@
 #endif
 
 #include "emu/arrays/arrays.hpp"
+#include "emu/arrays/look_up.hpp"
 #include "emu/arrays/round_floats.hpp"
 #include "emu/core/formats.hpp"
 #include "emu/names.hpp"
@@ -114,6 +117,182 @@ TEST_CASE(
     INFO(canonical_name(f) << " " << name_of(r.mode) << " " << name_of(r.overflow));
     REQUIRE(wrong == 0);
   }
+}
+
+TEST_CASE("every instruction set, streamed or not, from any start, at any length, in place") {
+  const std::vector<float> x = hard_inputs(700, 5);
+  const Format f = formats::float8_e4m3fn;
+  const auto guard = std::byte{0x5A};
+  const auto loops = [] {
+    std::vector<LoopOptions> all;
+    for (int level = 0; level <= static_cast<int>(vector_level()); ++level)
+      for (const std::size_t from : {~std::size_t{0}, std::size_t{0}})
+        all.push_back({static_cast<VectorLevel>(level), from});
+    return all;
+  }();
+  struct Case {
+    Element out;
+    Mode mode;
+    int bits;
+  };
+  for (const Case c :
+       {Case{Element::binary32, Mode::odd, 32}, Case{Element::code8, Mode::up, 32},
+        Case{Element::code16, Mode::nearest_even, 32}, Case{Element::binary32, Mode::stochastic, 5},
+        Case{Element::binary32, Mode::stochastic, 16}, Case{Element::code8, Mode::stochastic, 32},
+        Case{Element::binary32, Mode::stochastic, 50},
+        Case{Element::code32, Mode::stochastic_equal, 7}}) {
+    const Rounding r{.mode = c.mode};
+    const RandomStream random{
+        .seed = 9, .step = 1, .tensor = 4, .offset = (u64{1} << 34) - 300, .count = c.bits};
+    const std::size_t bytes = size_of(c.out);
+    std::vector<std::byte> want(x.size() * bytes);
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      const u64 code = convert<u64>(std::bit_cast<std::uint32_t>(x[i]), formats::binary32, f, r,
+                                    is_stochastic(c.mode) ? random.at(i) : RandomBits{})
+                           .code;
+      const u64 result =
+          holds_codes(c.out) ? code : convert<u64>(code, f, formats::binary32, {}).code;
+      std::memcpy(want.data() + i * bytes, &result, bytes);
+    }
+    for (const LoopOptions& how : loops) {
+      const FloatRounder round(Element::binary32, c.out, f, r, random, how);
+      for (std::size_t start = 0; start < 20; ++start) {
+        for (const std::size_t n : {0, 1, 7, 15, 16, 17, 31, 33, 64, 127, 129, 600}) {
+          alignas(64) std::array<std::byte, 64 + 20 * 4 + 600 * 4 + 64> y;
+          y.fill(guard);
+          std::byte* at = y.data() + 64 + start * bytes;
+          round(x.data() + start, at, n, start);
+          const bool same = std::memcmp(at, want.data() + start * bytes, n * bytes) == 0;
+          bool outside = true;
+          for (std::size_t k = 0; k < y.size(); ++k)
+            if (y.data() + k < at || y.data() + k >= at + n * bytes)
+              outside = outside && y[k] == guard;
+          INFO("level " << static_cast<int>(how.level) << ", streamed from " << how.stream_from
+                        << ", r = " << c.bits << ", start " << start << ", n " << n);
+          REQUIRE(same);
+          REQUIRE(outside);
+        }
+      }
+      if (c.out == Element::binary32) {
+        std::vector<float> in_place = x;
+        round(in_place.data(), in_place.data(), x.size(), 0);
+        REQUIRE(std::memcmp(in_place.data(), want.data(), want.size()) == 0);
+      }
+    }
+  }
+}
+
+TEST_CASE("arrays over the limit of streaming: the same bits as in pieces below it") {
+  // Results of 3 MiB; an odd start.
+  std::vector<float> x = hard_inputs(786'435, 6), y(x.size()), pieces(x.size());
+  for (const Mode mode : {Mode::nearest_even, Mode::stochastic}) {
+    const RandomStream random{.seed = 2, .count = 16};
+    const FloatRounder round(Element::binary32, Element::binary32, formats::bfloat16,
+                             {.mode = mode}, random);
+    round(x.data() + 1, y.data() + 1, x.size() - 1, 1);
+    for (std::size_t at = 1; at < x.size(); at += 1000)
+      round(x.data() + at, pieces.data() + at, std::min<std::size_t>(1000, x.size() - at), at);
+    REQUIRE(std::memcmp(y.data() + 1, pieces.data() + 1, 4 * (x.size() - 1)) == 0);
+  }
+}
+
+TEST_CASE("operations of one narrow operand, looked up: the core's results for every code") {
+  const auto check = [](Operation op, Format from, Element in, Element out, Format to,
+                        std::size_t n) {
+    const std::size_t bytes = size_of(in), result_bytes = size_of(out);
+    std::vector<std::byte> x(n * bytes), y(n * result_bytes + 8, std::byte{7});
+    std::mt19937_64 g(n);
+    for (std::size_t i = 0; i < n; ++i) {
+      const u64 code = i < 65536 ? i : g();
+      std::memcpy(x.data() + i * bytes, &code, bytes);
+    }
+    const auto length = static_cast<std::ptrdiff_t>(n);
+    const Array source{x.data(), in, from, {length}, {static_cast<std::ptrdiff_t>(bytes)}};
+    const Array target{y.data(), out, to, {length}, {static_cast<std::ptrdiff_t>(result_bytes)}};
+    for (const int threads : {1, 3}) {
+      std::fill(y.begin(), y.end(), std::byte{7});
+      apply(op, {&source, 1}, target, to, {}, {}, nullptr, threads);
+      std::size_t wrong = 0;
+      for (std::size_t i = 0; i < n; ++i) {
+        u64 got = 0;
+        std::memcpy(&got, y.data() + i * result_bytes, result_bytes);
+        const auto a = unpack<u64>(load(x.data() + i * bytes, bytes), from);
+        wrong += got != perform<u64>(op, a, {}, {}, to, {}).code ? 1 : 0;
+      }
+      INFO(name_of(from) << " " << name_of(op) << " to " << name_of(to) << ", n = " << n);
+      CHECK(wrong == 0);
+      CHECK(y[n * result_bytes] == std::byte{7});
+    }
+  };
+  const Operation convert_to = Operation::convert;
+  for (const char* name : {"float8_e4m3fn", "float8_e5m2fnuz", "float8_e8m0fnu", "binary8p1se"}) {
+    const Format f = parse_format(name);
+    for (const std::size_t n : {511, 512, 513, 5000, 300'001})
+      check(convert_to, f, Element::code8, Element::binary32, formats::binary32, n);
+    check(convert_to, f, Element::code8, Element::binary64, formats::binary64, 5000);
+    check(convert_to, f, Element::code8, Element::code16, formats::binary16, 5000);
+    check(Operation::next_up, f, Element::code8, Element::code8, f, 5000);
+  }
+  for (const Format f :
+       {formats::binary16, formats::bfloat16, parse_format("fp_e5p7b15_s_ieee_ieee")})
+    check(convert_to, f, Element::code16, Element::binary32, formats::binary32, 140'001);
+  check(Operation::sqrt, formats::bfloat16, Element::bfloat16, Element::bfloat16, formats::bfloat16,
+        140'001);
+}
+
+TEST_CASE("has_nan finds one NaN wherever it is, by every instruction set") {
+  for (int level = 0; level <= static_cast<int>(vector_level()); ++level) {
+    const auto finds = [&](Element type, u64 infinity, std::size_t at) {
+      const std::size_t bytes = size_of(type);
+      std::vector<std::byte> x(70 * bytes);
+      const auto put = [&](std::size_t i, u64 bits) {
+        std::memcpy(x.data() + i * bytes, &bits, bytes);
+      };
+      for (std::size_t i = 0; i < 70; ++i) put(i, infinity | (i % 2 << (8 * bytes - 1)));
+      const auto found = [&] {
+        return has_nan(type, x.data(), 70, static_cast<VectorLevel>(level));
+      };
+      const bool before = found();
+      put(at, infinity + 1 + (u64{1} << (8 * bytes - 1)));
+      return !before && found();
+    };
+    for (const std::size_t at : {0, 31, 63, 64, 69}) {
+      CHECK(finds(Element::binary16, 0x7c00, at));
+      CHECK(finds(Element::bfloat16, 0x7f80, at));
+      CHECK(finds(Element::binary32, 0x7f800000, at));
+      CHECK(finds(Element::binary64, u64{0x7ff} << 52, at));
+    }
+  }
+}
+
+TEST_CASE("look-ups from any start, streamed or not, in place") {
+  std::mt19937 g(4);
+  std::vector<std::uint8_t> x(300);
+  for (auto& v : x) v = static_cast<std::uint8_t>(g());
+  std::vector<std::uint32_t> table(256);
+  std::vector<std::uint8_t> bytes(256);
+  for (auto& v : table) v = static_cast<std::uint32_t>(g());
+  for (auto& v : bytes) v = static_cast<std::uint8_t>(g());
+  for (int level = 0; level <= static_cast<int>(vector_level()); ++level) {
+    for (const std::size_t from : {~std::size_t{0}, std::size_t{0}}) {
+      for (std::size_t start = 0; start < 17; ++start) {
+        for (const std::size_t n : {0, 1, 15, 16, 17, 47, 200}) {
+          alignas(64) std::array<std::uint32_t, 300> y;
+          y.fill(12345);
+          look_up(x.data() + start, 1, y.data() + start + 1, 4, n, table.data(),
+                  {static_cast<VectorLevel>(level), from});
+          bool same = y[start] == 12345 && y[start + 1 + n] == 12345;
+          for (std::size_t i = 0; i < n; ++i)
+            same = same && y[start + 1 + i] == table[x[start + i]];
+          INFO("level " << level << ", start " << start << ", n " << n);
+          REQUIRE(same);
+        }
+      }
+    }
+  }
+  std::vector<std::uint8_t> in_place = x;
+  look_up(in_place.data(), 1, in_place.data(), 1, x.size(), bytes.data());
+  for (std::size_t i = 0; i < x.size(); ++i) REQUIRE(in_place[i] == bytes[x[i]]);
 }
 
 TEST_CASE("in place, unaligned, strided, reversed, broadcast, empty: the same bits") {

@@ -4,7 +4,9 @@
 #include <random>
 #include <sstream>
 
+#include "emu/arrays/look_up.hpp"
 #include "emu/arrays/round_floats.hpp"
+#include "emu/arrays/round_floats_avx512.hpp"  // reached through the one above
 #include "emu/core/operations.hpp"
 #include "emu/names.hpp"
 #include "tests/verify/unit.hpp"
@@ -35,28 +37,111 @@ void report(Tally& tally, const std::string& what, u64 input, u64 got, u64 want)
   tally.examples.push_back(text.str());
 }
 
-// All binary32 inputs first, first + stride, … below last (bit patterns).
+// The ways that the loops can go about it here: each instruction set, and results past the caches.
+std::vector<halfulp::LoopOptions> all_loops() {
+  std::vector<halfulp::LoopOptions> all;
+  for (int level = 0; level <= static_cast<int>(halfulp::vector_level()); ++level)
+    all.push_back({static_cast<halfulp::VectorLevel>(level), ~std::size_t{0}});
+  all.push_back({halfulp::vector_level(), 0});
+  return all;
+}
+std::string name_of(const halfulp::LoopOptions& how) {
+  constexpr const char* levels[] = {"baseline", "avx2", "avx512"};
+  return std::string(levels[static_cast<int>(how.level)]) +
+         (how.stream_from == 0 ? ", streamed" : "");
+}
+
+// The core's result for one binary32 input, as bits of binary32.
+class Core {
+ public:
+  Core(Format f, const halfulp::Rounding& rounding)
+      : f_(f), rounding_(rounding), values_(decoded(f)) {}
+  std::uint32_t operator()(std::uint32_t x) const {
+    return values_[halfulp::convert<u64>(x, halfulp::formats::binary32, f_, rounding_).code];
+  }
+
+ private:
+  Format f_;
+  halfulp::Rounding rounding_;
+  std::vector<std::uint32_t> values_;
+};
+
+// All binary32 inputs first, first + stride, … below last (bit patterns), by every way.
 Tally run_range(Format f, const halfulp::Rounding& rounding, u64 first, u64 last, u64 stride) {
   Tally tally;
-  const halfulp::FloatRounder round(Element::binary32, Element::binary32, f, rounding);
-  const std::vector<std::uint32_t> values = decoded(f);
+  const Core core(f, rounding);
+  std::vector<halfulp::FloatRounder> ways;
+  for (const auto& how : all_loops())
+    ways.emplace_back(Element::binary32, Element::binary32, f, rounding, halfulp::RandomStream{},
+                      how);
   constexpr std::size_t chunk = 1 << 14;
-  std::vector<std::uint32_t> x, y(chunk);
+  std::vector<std::uint32_t> x, want, y(chunk);
   x.reserve(chunk);
   for (u64 next = first; next < last;) {
-    x.clear();
-    for (; next < last && x.size() < chunk; next += stride)
+    x.clear(), want.clear();
+    for (; next < last && x.size() < chunk; next += stride) {
       x.push_back(static_cast<std::uint32_t>(next));
-    round(x.data(), y.data(), x.size());
-    for (std::size_t i = 0; i < x.size(); ++i) {
-      const auto code = halfulp::convert<u64>(x[i], halfulp::formats::binary32, f, rounding).code;
-      const std::uint32_t want = values[code];
-      ++tally.cases;
-      if (y[i] != want)
-        report(tally, "float32 path " + name_of(f) + " " + std::string(name_of(rounding.mode)),
-               x[i], y[i], want);
+      want.push_back(core(x.back()));
+    }
+    tally.cases += x.size();
+    for (std::size_t k = 0; k < ways.size(); ++k) {
+      ways[k](x.data(), y.data(), x.size());
+      for (std::size_t i = 0; i < x.size(); ++i) {
+        if (y[i] != want[i])
+          report(tally,
+                 "float32 path " + name_of(f) + " " + std::string(name_of(rounding.mode)) + " " +
+                     name_of(all_loops()[k]),
+                 x[i], y[i], want[i]);
+      }
     }
   }
+  return tally;
+}
+
+// All finite inputs and the infinity of one sign, by the ends of runs. Rounding in a deterministic
+// mode is monotone, overflow included: of two inputs of one sign the greater in magnitude has no
+// lesser result. So where the core gives one result at both ends of an interval, it gives that one
+// everywhere between; and where the loops give one result throughout a run of inputs, comparing the
+// core at the run's first and last input compares all of them. That the core is monotone is its
+// definition's consequence, not its code's; here it is looked at from run to run, by the order of
+// results at the ends. (run_range compares one by one, on a stride.)
+Tally run_ends(Format f, const halfulp::Rounding& rounding, bool negative) {
+  Tally tally;
+  const Core core(f, rounding);
+  const halfulp::FloatRounder round(Element::binary32, Element::binary32, f, rounding);
+  const std::uint32_t sign = negative ? 0x80000000u : 0;
+  constexpr u64 end = 0x7f800001;  // behind infinity
+  constexpr std::size_t chunk = 1 << 12, step = 64;
+  std::vector<std::uint32_t> x(chunk), y(chunk);
+  const auto compare = [&](std::uint32_t input, std::uint32_t got) {
+    const std::uint32_t want = core(input);
+    if (got != want)
+      report(tally, "end of a run, " + name_of(f) + " " + std::string(name_of(rounding.mode)),
+             input, got, want);
+  };
+  std::uint32_t before = 0;  // the result for the input before
+  for (u64 base = 0; base < end; base += chunk) {
+    const auto n = static_cast<std::size_t>(end - base < chunk ? end - base : chunk);
+    for (std::size_t i = 0; i < n; ++i) x[i] = sign | static_cast<std::uint32_t>(base + i);
+    round(x.data(), y.data(), n);
+    if (base == 0) compare(x[0], before = y[0]);
+    for (std::size_t i = 0; i < n; i += step) {
+      const std::size_t stop = i + step < n ? i + step : n;
+      std::uint32_t differs = 0;
+      for (std::size_t k = i; k < stop; ++k) differs |= y[k] ^ before;
+      if (differs == 0) continue;
+      for (std::size_t k = i; k < stop; ++k) {
+        if (y[k] == before) continue;
+        compare(x[k] - 1, before);
+        compare(x[k], y[k]);
+        if ((y[k] & 0x7fffffffu) <= (before & 0x7fffffffu))
+          report(tally, "results out of order, " + name_of(f), x[k], y[k], before);
+        before = y[k];
+      }
+    }
+    tally.cases += n;
+  }
+  compare(sign | static_cast<std::uint32_t>(end - 1), before);
   return tally;
 }
 
@@ -90,18 +175,38 @@ void run_elements(Tally& tally, Element in, Element out, Format f,
   for (T& v : x) v = static_cast<T>(hard_input(g, from, f));
   if (sizeof(T) == 2 && n >= 65536)
     for (std::size_t i = 0; i < 65536; ++i) x[i] = static_cast<T>(i);
-  std::vector<std::byte> y(n * out_bytes, std::byte{0xA5});
   const u64 first = seed % 37;
-  const halfulp::FloatRounder round(in, out, f, rounding, random);
-  round(x.data(), y.data(), n, first);
+  const auto ways = all_loops();
+  // Results begin some elements behind where a line of the caches does; what surrounds them stays.
+  constexpr std::size_t line = halfulp::line_bytes;
+  std::vector<std::vector<std::byte>> memory(ways.size());
+  std::vector<std::byte*> results;
+  for (std::size_t k = 0; k < ways.size(); ++k) {
+    memory[k].assign(n * out_bytes + 4 * line, std::byte{0xA5});
+    std::byte* y = memory[k].data() + line;
+    y += halfulp::elements_to_line(y, 1) + (seed + k) % (line / out_bytes) * out_bytes;
+    results.push_back(y);
+    const halfulp::FloatRounder round(in, out, f, rounding, random, ways[k]);
+    round(x.data(), y, n, first);
+    if (std::memcmp(results[0], y, n * out_bytes) != 0 || y[-1] != std::byte{0xA5} ||
+        y[n * out_bytes] != std::byte{0xA5}) {
+      report(tally,
+             "array path " + name_of(from) + " to " + name_of(f) + ": " + name_of(ways[k]) +
+                 " differs or writes outside",
+             seed, k, 0);
+    }
+  }
+  const std::byte* y = results[0];
   const bool stochastic = halfulp::is_stochastic(rounding.mode);
   for (std::size_t i = 0; i < n; ++i) {
     const halfulp::RandomBits bits = stochastic ? random.at(first + i) : halfulp::RandomBits{};
     const auto code = halfulp::convert<u128>(x[i], from, f, rounding, bits).code;
-    const auto want = static_cast<u64>(
-        halfulp::holds_codes(out) ? code : halfulp::convert<u128>(code, f, from, {}).code);
+    const auto want =
+        static_cast<u64>(halfulp::holds_codes(out)
+                             ? code
+                             : halfulp::convert<u128>(code, f, halfulp::format_of(out), {}).code);
     u64 got = 0;
-    std::memcpy(&got, y.data() + i * out_bytes, out_bytes);
+    std::memcpy(&got, y + i * out_bytes, out_bytes);
     ++tally.cases;
     if (got != want)
       report(tally,
@@ -128,7 +233,9 @@ Tally run_types(Format f, Mode mode, std::size_t n, u64 seed) {
     for (const int count : counts) {
       for (const Element in :
            {Element::binary32, Element::binary64, Element::binary16, Element::bfloat16}) {
-        for (const Element out : {in, codes}) {
+        std::vector<Element> outs = {in, codes};
+        if (halfulp::size_of(in) == 2) outs.push_back(Element::binary32);
+        for (const Element out : outs) {
           if (!halfulp::FloatRounder::exists(in, out, f, rounding, count)) continue;
           const halfulp::RandomStream random{seed * 77, 3, 5, seed % 100, count};
           switch (halfulp::size_of(in)) {
@@ -170,20 +277,22 @@ std::vector<Unit> float32_units(Level level) {
       for (const auto overflow : {halfulp::Overflow::ieee, halfulp::Overflow::saturate}) {
         const halfulp::Rounding r{
             .mode = mode, .overflow = overflow, .nan_to = halfulp::NanTo::largest};
-        // All 2^32 inputs in the modes that studies use most, under the default policy; a stride
-        // elsewhere. (All in every mode: on a GPU, tests/device/round_test.cu.)
-        const bool every = full && overflow == halfulp::Overflow::ieee &&
-                           (mode == Mode::nearest_even || mode == Mode::toward_zero);
-        const u64 parts = every ? 8 : 1;
-        for (u64 part = 0; part < parts; ++part) {
-          const u64 size = (u64{1} << 32) / parts;
-          const u64 stride = every ? 1 : full ? 257 : 163'841;
-          const std::string id = "float32 path/" + std::string(name) + "/" +
-                                 std::string(name_of(mode)) + "/" + std::string(name_of(overflow)) +
-                                 "/" + std::to_string(part);
-          units.push_back({id, name_of(f), "float32 array",
-                           [=] { return run_range(f, r, part * size, (part + 1) * size, stride); },
-                           every ? 16.0 : 1.0});
+        // One by one: a stride, and in full every NaN. All others: by the ends of runs.
+        // (One by one on a GPU: tests/device/round_test.cu.)
+        const std::string id = "float32 path/" + std::string(name) + "/" +
+                               std::string(name_of(mode)) + "/" + std::string(name_of(overflow));
+        const auto range = [&](const std::string& part, u64 first, u64 last, u64 stride) {
+          units.push_back({id + part, name_of(f), "float32 array",
+                           [=] { return run_range(f, r, first, last, stride); }, 1.0});
+        };
+        range("/0", 0, u64{1} << 32, full ? 257 : 163'841);
+        if (!full) continue;
+        for (const bool negative : {false, true}) {
+          const u64 sign = negative ? u64{1} << 31 : 0;
+          const std::string suffix = negative ? "/negative" : "/positive";
+          range("/nan" + suffix, sign + 0x7f800001, sign + 0x80000000, 1);
+          units.push_back({id + "/ends" + suffix, name_of(f), "float32 array, by ends of runs",
+                           [=] { return run_ends(f, r, negative); }, 2.0});
         }
       }
     }
@@ -201,7 +310,10 @@ std::vector<Unit> float32_units(Level level) {
       const u64 seed = static_cast<u64>(m) * 1009 + name.size() * 17 + 1;
       units.push_back({"array types/" + name + "/" + std::string(name_of(mode)), name_of(f),
                        halfulp::is_stochastic(mode) ? "stochastic array" : "array types",
-                       [=] { return run_types(f, mode, n, seed); }, full ? 4.0 : 1.0});
+                       [=] { return run_types(f, mode, n, seed); },
+                       !full                          ? 1.0
+                       : halfulp::is_stochastic(mode) ? 40.0
+                                                      : 4.0});
     }
   }
   return units;

@@ -1,0 +1,77 @@
+// Which instruction sets loops over arrays are compiled for, and which of them runs.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace halfulp {
+
+// Each is a part of the next. The bits of results do not depend on it.
+enum class VectorLevel : std::uint8_t {
+  baseline,
+  avx2,
+  avx512,  // F, BW, DQ and VL
+};
+
+// The most that this processor has.
+inline VectorLevel vector_level() {
+#if defined(__x86_64__)
+  static const VectorLevel level =
+      __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+              __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")
+          ? VectorLevel::avx512
+      : __builtin_cpu_supports("avx2") ? VectorLevel::avx2
+                                       : VectorLevel::baseline;
+  return level;
+#else
+  return VectorLevel::baseline;
+#endif
+}
+
+// How loops go about an array; the results are the same. Tests and measurements choose.
+struct LoopOptions {
+  VectorLevel level = vector_level();
+  // Results of one call from so many bytes on are stored past the caches (with AVX-512 only), which
+  // saves reading each line before it is written: a third of the traffic of a copy. Fewer stay
+  // where their reader finds them, in a second cache of 2 MiB or less; from 1 MiB on the reading
+  // costs a quarter of the time (docs/performance.md).
+  std::size_t stream_from = std::size_t{1} << 21;
+};
+
+inline constexpr std::size_t line_bytes = 64;  // of a line of the caches
+
+// How many elements of `bytes` bytes lie between y and the next line.
+inline std::size_t elements_to_line(const void* y, std::size_t bytes) {
+  return (line_bytes - reinterpret_cast<std::uintptr_t>(y) % line_bytes) % line_bytes / bytes;
+}
+inline bool begins_a_line(const void* y) {
+  return reinterpret_cast<std::uintptr_t>(y) % line_bytes == 0;
+}
+
+}  // namespace halfulp
+
+// Attributes of functions, not options of a file: what the linker takes from one file for the whole
+// program must run everywhere.
+#if defined(__x86_64__)
+  #define HALFULP_AVX2   __attribute__((target("avx2")))
+  #define HALFULP_AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl")))
+
+  // name[level](…): `call`, compiled for each VectorLevel together with all that it calls.
+  #define HALFULP_LEVELS(result, name, parameters, call)                      \
+    __attribute__((flatten)) result name##_baseline parameters {              \
+      return call;                                                            \
+    }                                                                         \
+    __attribute__((flatten)) HALFULP_AVX2 result name##_avx2 parameters {     \
+      return call;                                                            \
+    }                                                                         \
+    __attribute__((flatten)) HALFULP_AVX512 result name##_avx512 parameters { \
+      return call;                                                            \
+    }                                                                         \
+    constexpr decltype(&name##_baseline) name[] = {name##_baseline, name##_avx2, name##_avx512};
+#else
+  #define HALFULP_LEVELS(result, name, parameters, call)         \
+    __attribute__((flatten)) result name##_baseline parameters { \
+      return call;                                               \
+    }                                                            \
+    constexpr decltype(&name##_baseline) name[] = {name##_baseline};
+#endif
