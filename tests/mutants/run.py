@@ -490,6 +490,7 @@ SOURCES = [
     "tests/verify/small_formats.cpp",
     "tests/verify/wide_formats.cpp",
     "tests/verify/float32_path.cpp",
+    "tests/verify/float_arithmetic.cpp",
     "tests/verify/number_systems.cpp",
     "tests/verify/block_formats.cpp",
     "tests/verify/cuda_headers.cpp",
@@ -502,6 +503,7 @@ SOURCES = [
     "emu/systems.cpp",
     "emu/arrays/arrays.cpp",
     "emu/arrays/round_floats.cpp",
+    "emu/arrays/float_arithmetic.cpp",
 ]
 # Files of tests/verify that make units.
 GROUPS = [
@@ -511,6 +513,7 @@ GROUPS = [
     "block_formats",
     "cuda_headers",
     "float32_path",
+    "float_arithmetic",
 ]
 FLAGS = ["-std=c++20", "-O1", "-ffp-contract=off", "-w"]
 
