@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "emu/arrays/control_word.hpp"
+#include "emu/arrays/float_arithmetic_avx512.hpp"
 
 // Compiled for three instruction sets; the loader picks one. The bits do not depend on which: fma
 // is the instruction where there is one, else the library's, and both round correctly.
@@ -28,8 +29,14 @@
 // format's values and what is half-way between them (at most p + 1 bits), half the least normal
 // number where there are no subnormal ones, and for `stochastic` the numbers
 // value + k · 2^−r quanta (at most p + r bits). Hence x rounds to what X rounds to in every mode
-// whose t have at most P − 1 bits, subnormals and overflow included, as long as x is in range:
-// P = 53 and operands of binary32 cannot leave it (|X| in 2^−298 … 2^277, or zero).
+// whose t have at most P − 1 bits.
+//
+// x is carried in binary64 (P = 53), whose range no X leaves if the operands are of binary32 (|X|
+// in 2^−298 … 2^277, or zero); or in binary32 (P = 24), where these bits suffice. There, below
+// 2^−126, x is one of two neighbouring multiples of 2^−149, the odd one, and the lemma holds for t
+// that are multiples of 2^−148; beyond the largest number, which is odd, x is that number, and the
+// lemma holds for t that are less. A rounding plan of binary32 exists only for formats whose t keep
+// to that, but for formats that reach up to 2^128 in modes other than to nearest.
 namespace halfulp {
 namespace {
 
@@ -40,17 +47,17 @@ using BitsOf = typename FloatTraits<F>::Bits;
 template <class F>
 constexpr BitsOf<F> sign_of = BitsOf<F>{1} << (sizeof(F) * 8 - 1);
 
-// X to odd, of v = X rounded to nearest and a number `rest` that has the sign of X − v and is 0 if
-// they are equal. NaN for `rest` means that v stays: an operand is infinite or NaN, so v is exact.
-// A v that overflowed to infinity, with `rest` infinite, becomes the largest number, which is odd.
-template <class F>
-inline BitsOf<F> to_odd(F v, F rest) {
+// X to odd, of v = X rounded to nearest, where X − v has the sign of `more` − `less`, and is 0 if
+// they are equal. NaN among these means that v stays: an operand is infinite or NaN, so v is exact.
+// If v has overflowed, they must send it back: it becomes the largest number, which is odd.
+template <class F, class G>
+inline BitsOf<F> to_odd(F v, G more, G less) {
   using Bits = BitsOf<F>;
-  const Bits bits = std::bit_cast<Bits>(v);
-  const Bits rest_bits = std::bit_cast<Bits>(rest);
-  const auto inexact = static_cast<Bits>(std::fabs(rest) > 0);
-  const Bits beyond = (bits ^ rest_bits) >> (sizeof(F) * 8 - 1);
-  return (bits - (beyond & inexact)) | inexact;
+  const auto bits = std::bit_cast<Bits>(v);
+  const auto above = static_cast<Bits>(more > less), below = static_cast<Bits>(more < less);
+  const auto inexact = above | below;
+  const Bits inwards = inexact & (below ^ (bits >> (sizeof(F) * 8 - 1)));  // |X| < |v|
+  return (bits - inwards) | inexact;
 }
 
 // v = a + b to nearest, and what is missing, exactly: Knuth's 2Sum, where nothing overflows.
@@ -58,13 +65,12 @@ template <class F>
 inline BitsOf<F> sum_to_odd(F a, F b) {
   const F v = a + b;
   const F b_part = v - a;
-  const F rest = (a - (v - b_part)) + (b - b_part);
-  return to_odd(v, rest);
+  return to_odd(v, b - b_part, (v - b_part) - a);
 }
 
-// The same by Dekker's Fast2Sum: if |a| >= |b| then v − a is exact and so is b − (v − a). If v
-// overflows, the rest is infinite and of the other sign, as to_odd wants it; with an infinite
-// operand it is NaN.
+// The same by Dekker's Fast2Sum: if |a| >= |b| then v − a is exact, and b − (v − a) is missing. If
+// v overflows, v − a is infinite; with an infinite operand it is NaN. The comparison takes
+// subnormal numbers at full speed, where their difference would cost some 130 cycles.
 template <class F>
 inline BitsOf<F> ordered_sum_to_odd(BitsOf<F> a, BitsOf<F> b) {
   using Bits = BitsOf<F>;
@@ -73,7 +79,7 @@ inline BitsOf<F> ordered_sum_to_odd(BitsOf<F> a, BitsOf<F> b) {
   const F large = std::bit_cast<F>(detail::select(swap, b, a));
   const F small = std::bit_cast<F>(detail::select(swap, a, b));
   const F v = large + small;
-  return to_odd(v, small - (v - large));
+  return to_odd(v, small, v - large);
 }
 
 // An exact zero sum of opposite signs is −0 in mode `down`, else +0. Hardware that rounds to
@@ -135,7 +141,7 @@ HALFULP_CLONES void quotient(const float* a, const float* b, u64* y, std::size_t
     const double x = static_cast<double>(a[i]), d = static_cast<double>(b[i]);
     const double q = x / d;
     const double rest = std::fma(-q, d, x);
-    y[i] = to_odd(q, with_sign(rest, std::bit_cast<u64>(d) & sign_of<double>));
+    y[i] = to_odd(q, with_sign(rest, std::bit_cast<u64>(d) & sign_of<double>), 0.0);
   }
 }
 
@@ -144,7 +150,15 @@ HALFULP_CLONES void root(const float* a, u64* y, std::size_t n) {
   for (std::size_t i = 0; i < n; ++i) {
     const double x = static_cast<double>(a[i]);
     const double s = std::sqrt(x);
-    y[i] = to_odd(s, std::fma(-s, s, x));
+    y[i] = to_odd(s, std::fma(-s, s, x), 0.0);
+  }
+}
+
+// binary64 to odd in binary32, in its subnormal range too.
+HALFULP_CLONES void narrow_to_odd(const double* x, std::uint32_t* y, std::size_t n) {
+  for (std::size_t i = 0; i < n; ++i) {
+    const auto v = static_cast<float>(x[i]);
+    y[i] = to_odd(v, x[i], static_cast<double>(v));
   }
 }
 
@@ -185,6 +199,15 @@ bool is_nearest(Mode mode) {
 
 }  // namespace
 
+bool FloatArithmetic::have_vectors() {
+#if defined(__x86_64__)
+  static const bool have = avx512::exists();
+  return have;
+#else
+  return false;
+#endif
+}
+
 std::optional<FloatArithmetic::Route> FloatArithmetic::route(Operation op,
                                                              std::span<const Element> in,
                                                              Element out, Format f,
@@ -193,23 +216,21 @@ std::optional<FloatArithmetic::Route> FloatArithmetic::route(Operation op,
   if (op < Operation::add || op > Operation::fma) return {};
   if (std::any_of(in.begin(), in.end(), holds_codes)) return {};
   const bool wide = std::find(in.begin(), in.end(), Element::binary64) != in.end();
-  const bool is_sum = op == Operation::add || op == Operation::sub;
-  if (wide && !is_sum) return {};
+  if (wide && op != Operation::add && op != Operation::sub) return {};
   // Bits of the numbers that a rounding is decided by.
   const int bits = f.precision + (rounding.mode == Mode::stochastic ? random_count : 1);
   const auto rounds = [&](bool in32) {
     return FloatRounder::exists(carrier(in32), rounded_as(out, in32), f, rounding, random_count);
   };
-  // A sum that overflows is carried as the largest number, which must overflow too.
-  const auto in_range = [&](Format carrier) {
+  // What overflows the carrier becomes its largest number, which must overflow the format too.
+  const auto reaches = [&](Format carrier) {
     return f.emax() < carrier.emax() || is_nearest(rounding.mode);
   };
-  if (is_sum && !wide && bits < formats::binary32.precision && in_range(formats::binary32) &&
-      rounds(true))
+  if (!wide && bits < formats::binary32.precision && reaches(formats::binary32) && rounds(true))
     return Route{wide, true};
-  const bool exact = op == Operation::mul;
+  const bool exact = op == Operation::mul;  // 48 bits of 53
   if (!exact && bits >= formats::binary64.precision) return {};
-  if (wide && !in_range(formats::binary64)) return {};
+  if (wide && !reaches(formats::binary64)) return {};
   if (rounds(false)) return Route{wide, false};
   return {};
 }
@@ -220,12 +241,14 @@ bool FloatArithmetic::exists(Operation op, std::span<const Element> in, Element 
 }
 
 FloatArithmetic::FloatArithmetic(Operation op, std::span<const Element> in, Element out, Format f,
-                                 const Rounding& rounding, const RandomStream& random)
+                                 const Rounding& rounding, const RandomStream& random, bool vectors)
     : op_(op),
       count_(static_cast<int>(in.size())),
       out_(out),
       route_(*route(op, in, out, f, rounding, random.count)),
       down_(rounding.mode == Mode::down),
+      vectors_(vectors),
+      far_(f.least_quantum_exponent() < -100),
       round_(carrier(route_.in32), rounded_as(out, route_.in32), f, rounding, random) {
   std::copy(in.begin(), in.end(), in_.begin());
   if (out == Element::binary16 || out == Element::bfloat16)
@@ -235,32 +258,45 @@ FloatArithmetic::FloatArithmetic(Operation op, std::span<const Element> in, Elem
 // The results, to odd, as bits of the carrier.
 void FloatArithmetic::exact(const Operands& x, void* result, std::size_t n) const {
   auto* y32 = static_cast<std::uint32_t*>(result);
-  auto* y64 = static_cast<u64*>(result);
   const u64 flip = down_ ? sign_of<double> : 0;
   const u64 flip_b = op_ == Operation::sub ? flip ^ sign_of<double> : flip;
   if (route_.wide_operands) {
     std::array<std::array<double, block>, 2> room;
     sum(as_binary64(in_[0], x[0], room[0].data(), n), as_binary64(in_[1], x[1], room[1].data(), n),
-        y64, n, flip, flip_b);
+        static_cast<u64*>(result), n, flip, flip_b);
     return;
   }
   std::array<std::array<float, block>, 3> room;
   std::array<const float*, 3> a{};
   for (int k = 0; k < count_; ++k) a[k] = as_binary32(in_[k], x[k], room[k].data(), n);
+  const auto flip32 = static_cast<std::uint32_t>(flip >> 32);
+  if (route_.in32 && (op_ == Operation::add || op_ == Operation::sub)) {
+    sum(a[0], a[1], y32, n, flip32, static_cast<std::uint32_t>(flip_b >> 32));
+    return;
+  }
+#if defined(__x86_64__)
+  if (route_.in32 && vectors_) {
+    switch (op_) {
+      case Operation::mul: avx512::product_to_odd(a[0], a[1], y32, n); break;
+      case Operation::div: avx512::quotient_to_odd(a[0], a[1], y32, n, far_); break;
+      case Operation::sqrt: avx512::root_to_odd(a[0], y32, n); break;
+      default: avx512::multiply_add_to_odd(a[0], a[1], a[2], y32, n, flip32); break;
+    }
+    return;
+  }
+#endif
+  std::array<u64, block> wider;
+  u64* const y = route_.in32 ? wider.data() : static_cast<u64*>(result);
   switch (op_) {
     case Operation::add:
-    case Operation::sub:
-      if (route_.in32)
-        sum(a[0], a[1], y32, n, static_cast<std::uint32_t>(flip >> 32),
-            static_cast<std::uint32_t>(flip_b >> 32));
-      else
-        sum(a[0], a[1], y64, n, flip, flip_b);
-      break;
-    case Operation::mul: product(a[0], a[1], y64, n); break;
-    case Operation::div: quotient(a[0], a[1], y64, n); break;
-    case Operation::sqrt: root(a[0], y64, n); break;
-    default: multiply_add(a[0], a[1], a[2], y64, n, flip); break;
+    case Operation::sub: sum(a[0], a[1], y, n, flip, flip_b); break;
+    case Operation::mul: product(a[0], a[1], y, n); break;
+    case Operation::div: quotient(a[0], a[1], y, n); break;
+    case Operation::sqrt: root(a[0], y, n); break;
+    default: multiply_add(a[0], a[1], a[2], y, n, flip); break;
   }
+  // Rounding to odd in 53 bits and then in 24 is rounding to odd in 24, by the lemma.
+  if (route_.in32) narrow_to_odd(reinterpret_cast<const double*>(y), y32, n);
 }
 
 void FloatArithmetic::operator()(const Operands& x, void* y, std::size_t n, u64 first) const {

@@ -23,7 +23,10 @@ class FloatArithmetic {
   static bool exists(Operation op, std::span<const Element> in, Element out, Format format,
                      const Rounding& rounding, int random_count = 32);
   FloatArithmetic(Operation op, std::span<const Element> in, Element out, Format format,
-                  const Rounding& rounding, const RandomStream& random = {});
+                  const Rounding& rounding, const RandomStream& random = {},
+                  bool vectors = have_vectors());
+  // Whether this processor runs the loops of float_arithmetic_avx512.hpp. The bits are the same.
+  static bool have_vectors();
 
   // y[i] = the result for the operands' elements i < n <= block; y may be an operand of the same
   // element type. Element i uses random.at(first + i). May be called under any control word.
@@ -48,7 +51,8 @@ class FloatArithmetic {
   int count_;
   Element out_;
   Route route_;
-  bool down_;
+  bool down_, vectors_;
+  bool far_;  // the format's least quantum is below 2^−100
   FloatRounder round_;
   std::optional<FloatRounder> narrow_;  // results to values of 16 bits
 };

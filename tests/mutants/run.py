@@ -45,6 +45,7 @@ SELECTION = "emu/core/selection.hpp"
 WIDE = "emu/core/wide256.hpp"
 PLAN = "emu/core/float_plan.hpp"
 FLOATS = "emu/arrays/round_floats.cpp"
+SUMS = "emu/arrays/float_arithmetic.cpp"
 BLOCK = "emu/core/block.hpp"
 POSIT = "emu/core/posit.hpp"
 FIXED = "emu/core/fixed_point.hpp"
@@ -229,6 +230,24 @@ MUTANTS = [
         FLOATS,
         "const u64 skip = element % per_block;",
         "const u64 skip = 0;",
+    ),
+    Mutant(
+        "array arithmetic: what rounding to nearest lost is forgotten",
+        SUMS,
+        "return (bits - inwards) | inexact;",
+        "return bits;",
+    ),
+    Mutant(
+        "array arithmetic: zero sums are +0 in down",
+        SUMS,
+        "const u64 flip = down_ ? sign_of<double> : 0;",
+        "const u64 flip = 0;",
+    ),
+    Mutant(
+        "array arithmetic: remainders keep their sign for negative divisors",
+        SUMS,
+        "with_sign(rest, std::bit_cast<u64>(d) & sign_of<double>)",
+        "rest",
     ),
     Mutant(
         "remainder's ties go to the odd integer",
@@ -504,6 +523,7 @@ SOURCES = [
     "emu/arrays/arrays.cpp",
     "emu/arrays/round_floats.cpp",
     "emu/arrays/float_arithmetic.cpp",
+    "emu/arrays/float_arithmetic_avx512.cpp",
 ]
 # Files of tests/verify that make units.
 GROUPS = [

@@ -65,30 +65,39 @@ void check(Tally& tally, const Work& w, const std::array<Bits, 3>& x) {
     for (std::size_t i = 0; i < n; ++i) std::memcpy(memory[k].data() + i * bytes, &x[k][i], bytes);
     precision = std::max(precision, halfulp::format_of(w.in[k]).precision);
   }
+  // By the portable loops, and by those of this processor if there are others.
   const std::size_t bytes = halfulp::size_of(w.out);
-  std::vector<std::byte> y(n * bytes, std::byte{0xA5});
-  const halfulp::FloatArithmetic loops(w.op, w.operands(), w.out, w.format, w.rounding, w.random);
-  for (std::size_t at = 0; at < n; at += loops.block) {
-    halfulp::FloatArithmetic::Operands from{};
-    for (std::size_t k = 0; k < count; ++k)
-      from[k] = memory[k].data() + at * halfulp::size_of(w.in[k]);
-    loops(from, y.data() + at * bytes, std::min(loops.block, n - at), at);
+  std::vector<std::vector<std::byte>> y;
+  for (const bool vectors : {false, true}) {
+    using halfulp::FloatArithmetic;
+    if (vectors && !FloatArithmetic::have_vectors()) continue;
+    std::vector<std::byte>& results = y.emplace_back(n * bytes, std::byte{0xA5});
+    const FloatArithmetic loops(w.op, w.operands(), w.out, w.format, w.rounding, w.random, vectors);
+    for (std::size_t at = 0; at < n; at += loops.block) {
+      FloatArithmetic::Operands from{};
+      for (std::size_t k = 0; k < count; ++k)
+        from[k] = memory[k].data() + at * halfulp::size_of(w.in[k]);
+      loops(from, results.data() + at * bytes, std::min(loops.block, n - at), at);
+    }
   }
   const bool wide =
       required_bits(w.op, precision, w.format, 64, w.rounding.mode, w.random.count) > 128;
   for (std::size_t i = 0; i < n; ++i) {
     const u64 operands[] = {x[0][i], x[1].empty() ? 0 : x[1][i], x[2].empty() ? 0 : x[2][i]};
     const u64 want = wide ? by_core<u256>(w, operands, i) : by_core<u128>(w, operands, i);
-    u64 got = 0;
-    std::memcpy(&got, y.data() + i * bytes, bytes);
-    ++tally.cases;
-    if (got == want || ++tally.mismatches > 3) continue;
-    std::ostringstream text;
-    text << halfulp::row_of(w.op).name << " to " << name_of(w.format) << " "
-         << name_of(w.rounding.mode) << " r = " << w.random.count << std::hex;
-    for (std::size_t k = 0; k < count; ++k) text << " 0x" << operands[k];
-    text << ": got 0x" << got << ", core 0x" << want;
-    tally.examples.push_back(text.str());
+    for (const auto& results : y) {
+      u64 got = 0;
+      std::memcpy(&got, results.data() + i * bytes, bytes);
+      ++tally.cases;
+      if (got == want || ++tally.mismatches > 3) continue;
+      std::ostringstream text;
+      text << halfulp::row_of(w.op).name << " to " << name_of(w.format) << " "
+           << name_of(w.rounding.mode) << " r = " << w.random.count << std::hex;
+      for (std::size_t k = 0; k < count; ++k) text << " 0x" << operands[k];
+      text << (&results == y.data() ? " (portable)" : " (vectors)") << ": got 0x" << got
+           << ", core 0x" << want;
+      tally.examples.push_back(text.str());
+    }
   }
 }
 
