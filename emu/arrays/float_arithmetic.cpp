@@ -280,7 +280,7 @@ void FloatArithmetic::exact(const Operands& x, void* result, std::size_t n) cons
       case Operation::mul: avx512::product_to_odd(a[0], a[1], y32, n); break;
       case Operation::div: avx512::quotient_to_odd(a[0], a[1], y32, n, far_); break;
       case Operation::sqrt: avx512::root_to_odd(a[0], y32, n); break;
-      default: avx512::multiply_add_to_odd(a[0], a[1], a[2], y32, n, flip32); break;
+      default: avx512::multiply_add_to_odd(a[0], a[1], a[2], y32, n, down_); break;
     }
     return;
   }

@@ -22,15 +22,16 @@ HALFULP_INLINE __m512i all(std::uint32_t x) {
   return _mm512_set1_epi32(static_cast<int>(x));
 }
 
-// to_odd of float_arithmetic.cpp.
-HALFULP_INLINE __m512i to_odd(__m512 v, __m512 rest) {
+// to_odd of float_arithmetic.cpp, for v that lacks something of the sign of `rest`; `like_v` has
+// the sign of v.
+HALFULP_INLINE __m512i to_odd(__m512 v, __m512 rest, __m512 like_v) {
   const __m512i bits = _mm512_castps_si512(v);
   const __mmask16 inexact = _mm512_cmp_ps_mask(rest, _mm512_setzero_ps(), _CMP_NEQ_OQ);
-  const __mmask16 other_sign = _mm512_movepi32_mask(_mm512_castps_si512(_mm512_xor_ps(v, rest)));
-  const __mmask16 beyond = _kand_mask16(inexact, other_sign);
-  const __m512i cut = _mm512_mask_sub_epi32(bits, beyond, bits, all(1));
+  const __m512i inwards = _mm512_srai_epi32(_mm512_castps_si512(_mm512_xor_ps(like_v, rest)), 31);
+  const __m512i cut = _mm512_mask_add_epi32(bits, inexact, bits, inwards);  // less 1, or 0
   return _mm512_mask_or_epi32(cut, inexact, cut, all(1));
 }
+
 // binary64 to binary32, to odd: cut towards zero, and the last bit set if anything was cut off, in
 // binary32's subnormal range too. Beyond binary32's largest number that number is taken, which is
 // odd.
@@ -58,12 +59,12 @@ HALFULP_INLINE __m256i to_odd(const Narrow& x, __m512d v, __m512d more, __m512d 
   return _mm256_mask_or_epi32(cut, inexact, cut, one);
 }
 
-HALFULP_INLINE __m512d half(const float* x, int part, __m256i flip) {
-  const __m256 bits = _mm256_loadu_ps(x + 8 * part);
-  return _mm512_cvtps_pd(_mm256_xor_ps(bits, _mm256_castsi256_ps(flip)));
-}
+// Half of 16 numbers, in binary64, perhaps with their signs changed.
+template <bool flip = false>
 HALFULP_INLINE __m512d half(const float* x, int part) {
-  return _mm512_cvtps_pd(_mm256_loadu_ps(x + 8 * part));
+  __m256 v = _mm256_loadu_ps(x + 8 * part);
+  if constexpr (flip) v = _mm256_xor_ps(v, _mm256_set1_ps(-0.0F));
+  return _mm512_cvtps_pd(v);
 }
 
 // Each operation does 16 elements.
@@ -79,12 +80,11 @@ struct Product {
 // Rounding a·b + c to 53 bits moves it across no number of 24 bits, though perhaps onto one. So
 // what is missing in v matters only where 24 bits hold v, which is rare among numbers of many bits:
 // then it is what is missing of the sum of the exact product and c (2Sum).
+template <bool flip>
 struct MultiplyAdd {
-  std::uint32_t flip;
   HALFULP_INLINE void operator()(const float* const* x, std::uint32_t* y) const {
-    const __m256i signs = _mm256_set1_epi32(static_cast<int>(flip));
     for (int part = 0; part < 2; ++part) {
-      const __m512d a = half(x[0], part, signs), b = half(x[1], part), c = half(x[2], part, signs);
+      const __m512d a = half<flip>(x[0], part), b = half(x[1], part), c = half<flip>(x[2], part);
       const __m512d v = _mm512_fmadd_pd(a, b, c);
       Narrow result = narrow_to_odd(v);
       if (__builtin_expect(result.inexact != 0xff, 0)) {
@@ -94,8 +94,8 @@ struct MultiplyAdd {
         const __m512d less = _mm512_sub_pd(_mm512_sub_pd(v, c_part), product);
         result.bits = to_odd(result, v, more, less);
       }
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(y + 8 * part),
-                          _mm256_xor_si256(result.bits, signs));
+      if constexpr (flip) result.bits = _mm256_xor_si256(result.bits, _mm256_set1_epi32(INT32_MIN));
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(y + 8 * part), result.bits);
     }
   }
 };
@@ -103,27 +103,31 @@ struct MultiplyAdd {
 // The quotient of the significands (in 1/2 … 2), to odd; then times 2^e. getexp gives −∞ for 0 and
 // ∞ for ∞, so that e is −∞, ∞ or NaN exactly where the quotient is 0, infinite or NaN, and scalef
 // makes it so. A quotient beyond the largest number becomes that number, which is odd.
+template <bool far>
 struct Quotient {
-  bool far;
   HALFULP_INLINE void operator()(const float* const* x, std::uint32_t* y) const {
     const __m512 a = _mm512_loadu_ps(x[0]), b = _mm512_loadu_ps(x[1]);
     const __m512 m = _mm512_getmant_ps(a, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_src);
     const __m512 d = _mm512_getmant_ps(b, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_src);
     const __m512 q = _mm512_div_ps(m, d);
     const __m512 rest = _mm512_fnmadd_ps(q, d, m);  // exact; q + rest/d is the quotient
-    const __m512 odd = _mm512_castsi512_ps(
-        to_odd(q, _mm512_xor_ps(rest, _mm512_and_ps(d, _mm512_set1_ps(-0.0F)))));
+    // What q lacks has the sign of rest/d, and q that of m/d.
+    const __m512 odd = _mm512_castsi512_ps(to_odd(q, rest, m));
     const __m512 e = _mm512_sub_ps(_mm512_getexp_ps(a), _mm512_getexp_ps(b));
-    // From 2^−125 on, the result is normal and exact.
-    const __mmask16 small = _mm512_cmp_ps_mask(e, _mm512_set1_ps(-125), _CMP_LT_OQ);
-    const __mmask16 tiny = _mm512_mask_cmp_ps_mask(small, e, _mm512_set1_ps(-__builtin_inff()),
-                                                   _CMP_NEQ_OQ);  // but no zero
-    if (far && tiny != 0) {
-      _mm512_storeu_si512(y, beside_subnormals(odd, e, tiny));
-      return;
+    const __mmask16 not_zero =
+        _mm512_cmp_ps_mask(e, _mm512_set1_ps(-__builtin_inff()), _CMP_NEQ_OQ);
+    // From e = −125 on, the result is normal and exact.
+    if constexpr (far) {
+      const __mmask16 tiny = _mm512_mask_cmp_ps_mask(not_zero, e, _mm512_set1_ps(-125), _CMP_LT_OQ);
+      if (tiny != 0) {
+        _mm512_storeu_si512(y, beside_subnormals(odd, e, tiny));
+        return;
+      }
+      _mm512_storeu_ps(y, _mm512_scalef_round_ps(odd, e, toward_zero));
+    } else {
+      const __m512 power = _mm512_mask_max_ps(e, not_zero, e, _mm512_set1_ps(-125));
+      _mm512_storeu_ps(y, _mm512_scalef_round_ps(odd, power, toward_zero));
     }
-    const __m512 power = _mm512_mask_mov_ps(e, tiny, _mm512_set1_ps(-125));
-    _mm512_storeu_ps(y, _mm512_scalef_round_ps(odd, power, toward_zero));
   }
 
  private:
@@ -159,7 +163,7 @@ struct Root {
     const __m512 a = _mm512_loadu_ps(x[0]);
     const __m512 m = _mm512_getmant_ps(a, _MM_MANT_NORM_p5_2, _MM_MANT_SIGN_src);
     const __m512 s = _mm512_sqrt_ps(m);
-    const __m512 odd = _mm512_castsi512_ps(to_odd(s, _mm512_fnmadd_ps(s, s, m)));
+    const __m512 odd = _mm512_castsi512_ps(to_odd(s, _mm512_fnmadd_ps(s, s, m), s));
     const __m512 e = _mm512_sub_ps(_mm512_getexp_ps(a), _mm512_getexp_ps(m));
     const __mmask16 finite =
         _mm512_fpclass_ps_mask(a, zeros | infinity | negative_infinity) ^ 0xffff;
@@ -204,14 +208,20 @@ HALFULP_VECTOR void product_to_odd(const float* a, const float* b, std::uint32_t
 }
 HALFULP_VECTOR void quotient_to_odd(const float* a, const float* b, std::uint32_t* y, std::size_t n,
                                     bool far) {
-  each(Quotient{far}, {a, b}, y, n);
+  if (far)
+    each(Quotient<true>{}, {a, b}, y, n);
+  else
+    each(Quotient<false>{}, {a, b}, y, n);
 }
 HALFULP_VECTOR void root_to_odd(const float* a, std::uint32_t* y, std::size_t n) {
   each(Root{}, {a}, y, n);
 }
 HALFULP_VECTOR void multiply_add_to_odd(const float* a, const float* b, const float* c,
-                                        std::uint32_t* y, std::size_t n, std::uint32_t flip) {
-  each(MultiplyAdd{flip}, {a, b, c}, y, n);
+                                        std::uint32_t* y, std::size_t n, bool flip) {
+  if (flip)
+    each(MultiplyAdd<true>{}, {a, b, c}, y, n);
+  else
+    each(MultiplyAdd<false>{}, {a, b, c}, y, n);
 }
 
 }  // namespace halfulp::avx512
