@@ -1,10 +1,12 @@
 #include "emu/arrays/arrays.hpp"
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstring>
 #include <string>
 
+#include "emu/arrays/float_arithmetic.hpp"
 #include "emu/arrays/look_up.hpp"
 #include "emu/arrays/parallel.hpp"
 #include "emu/arrays/round_floats.hpp"
@@ -193,6 +195,72 @@ bool round_by_loops(const Array& x, const Array& out, Format format, const Round
   const FloatRounder rounder(x.element, out.element, format, rounding, random);
   for_each_piece(x, &out, threads, [&](const void* from, void* to, std::size_t n, u64 first) {
     rounder(from, to, n, first);
+  });
+  return true;
+}
+
+// Whether x is one element, broadcast.
+bool is_uniform(const Array& x) {
+  for (std::size_t d = 0; d < x.shape.size(); ++d)
+    if (x.shape[d] != 1 && x.strides[d] != 0) return false;
+  return true;
+}
+
+// Arithmetic by the loops of float_arithmetic.hpp, if they do it and there is nothing to report.
+// Pieces of plain arrays are taken where they lie, on several threads; others are gathered.
+bool arithmetic_by_loops(Operation op, std::span<const Array> operands, const Array& out,
+                         Format format, const Rounding& rounding, const RandomStream& random,
+                         int threads) {
+  std::array<Element, 3> types{};
+  for (std::size_t k = 0; k < operands.size(); ++k) types.at(k) = operands[k].element;
+  const std::span<const Element> in(types.data(), operands.size());
+  if (!FloatArithmetic::exists(op, in, out.element, format, rounding, random.count)) return false;
+  const FloatArithmetic arithmetic(op, in, out.element, format, rounding, random);
+
+  constexpr std::size_t piece = FloatArithmetic::block;
+  using Room = std::array<std::byte, piece * 8>;
+  const bool plain = is_plain_array(out) &&
+                     std::all_of(operands.begin(), operands.end(),
+                                 [](const Array& x) { return is_plain_array(x) || is_uniform(x); });
+  // visit(pointers to the operands' elements, memory for results, n, index of the first)
+  const auto for_each_piece_of_all = [&](bool stores, auto visit) {
+    parallel_ranges(out.size(), plain ? threads : 1, [&](std::size_t begin, std::size_t end) {
+      alignas(64) std::array<Room, 4> room;
+      std::vector<Walk> walks;
+      FloatArithmetic::Operands at{};
+      for (std::size_t k = 0; k < operands.size(); ++k) {
+        walks.emplace_back(operands[k]);
+        at[k] = room[k].data();
+        if (is_uniform(operands[k])) walks[k].gather(room[k].data(), std::min(piece, end - begin));
+      }
+      Walk results(out);
+      for (std::size_t done = begin; done < end; done += piece) {
+        const std::size_t n = std::min(piece, end - done);
+        for (std::size_t k = 0; k < operands.size(); ++k) {
+          if (is_uniform(operands[k])) continue;
+          if (is_plain_array(operands[k]))
+            at[k] = static_cast<const std::byte*>(operands[k].data) +
+                    done * size_of(operands[k].element);
+          else
+            walks[k].gather(room[k].data(), n);
+        }
+        const bool direct = is_plain_array(out);
+        void* to = direct ? static_cast<std::byte*>(out.data) + done * size_of(out.element)
+                          : room[3].data();
+        visit(at, to, n, u64{done});
+        if (stores && !direct) results.scatter(room[3].data(), n);
+      }
+    });
+  };
+  if (!format.has_nan() && rounding.nan_to == NanTo::error) {
+    std::atomic<bool> nan = false;
+    for_each_piece_of_all(false, [&](const auto& at, void*, std::size_t n, u64) {
+      if (arithmetic.gives_nan(at, n)) nan = true;
+    });
+    if (nan) return false;  // the core says which element
+  }
+  for_each_piece_of_all(true, [&](const auto& at, void* to, std::size_t n, u64 first) {
+    arithmetic(at, to, n, first);
   });
   return true;
 }
@@ -393,6 +461,9 @@ void apply(Operation op, std::span<const Array> operands, const Array& out, Form
 
   if (op == Operation::convert && flags == nullptr &&
       round_by_loops(operands[0], out, format, rounding, random, threads))
+    return;
+  if (is_arithmetic(op) && flags == nullptr &&
+      arithmetic_by_loops(op, operands, out, format, rounding, random, threads))
     return;
 
   int precision = 0;

@@ -83,9 +83,9 @@ std::string too_wide(int needed_bits);
 // type that holds every value of `format`; the integers of a predicate stand in an array of codes.
 // Operands have the shape of `out`; an operand may be the
 // very array `out`, but may not overlap it otherwise. `flags`, where given, has one byte per
-// element in row-major order. Rounding of large arrays, and operations of one operand of 8 or 16
-// bits, are shared among `threads` threads; the result does not depend on their number. Throws
-// std::invalid_argument for operands that do not fit together, and RoundingError.
+// element in row-major order. Rounding of large arrays, arithmetic on them, and operations of one
+// operand of 8 or 16 bits are shared among `threads` threads; the result does not depend on their
+// number. Throws std::invalid_argument for operands that do not fit together, and RoundingError.
 void apply(Operation op, std::span<const Array> operands, const Array& out, Format format,
            const Rounding& rounding, const RandomStream& random = {}, std::uint8_t* flags = nullptr,
            int threads = 1);

@@ -46,6 +46,7 @@ WIDE = "emu/core/wide256.hpp"
 PLAN = "emu/core/float_plan.hpp"
 FLOATS = "emu/arrays/round_floats.cpp"
 AVX512 = "emu/arrays/round_floats_avx512.cpp"
+SUMS = "emu/arrays/float_arithmetic.cpp"
 BLOCK = "emu/core/block.hpp"
 POSIT = "emu/core/posit.hpp"
 FIXED = "emu/core/fixed_point.hpp"
@@ -249,6 +250,24 @@ MUTANTS = [
         AVX512,
         "static_cast<Mask>((1u << (end - i)) - 1)",
         "static_cast<Mask>((1u << (end - i - 1)) - 1)",
+    ),
+    Mutant(
+        "array arithmetic: what rounding to nearest lost is forgotten",
+        SUMS,
+        "return (bits - inwards) | inexact;",
+        "return bits;",
+    ),
+    Mutant(
+        "array arithmetic: zero sums are +0 in down",
+        SUMS,
+        "const u64 flip = down_ ? sign_of<double> : 0;",
+        "const u64 flip = 0;",
+    ),
+    Mutant(
+        "array arithmetic: remainders keep their sign for negative divisors",
+        SUMS,
+        "with_sign(rest, std::bit_cast<u64>(d) & sign_of<double>)",
+        "rest",
     ),
     Mutant(
         "remainder's ties go to the odd integer",
@@ -510,6 +529,7 @@ SOURCES = [
     "tests/verify/small_formats.cpp",
     "tests/verify/wide_formats.cpp",
     "tests/verify/float32_path.cpp",
+    "tests/verify/float_arithmetic.cpp",
     "tests/verify/number_systems.cpp",
     "tests/verify/block_formats.cpp",
     "tests/verify/cuda_headers.cpp",
@@ -524,6 +544,8 @@ SOURCES = [
     "emu/arrays/round_floats.cpp",
     "emu/arrays/round_floats_avx512.cpp",
     "emu/arrays/look_up.cpp",
+    "emu/arrays/float_arithmetic.cpp",
+    "emu/arrays/float_arithmetic_avx512.cpp",
 ]
 # Files of tests/verify that make units.
 GROUPS = [
@@ -533,6 +555,7 @@ GROUPS = [
     "block_formats",
     "cuda_headers",
     "float32_path",
+    "float_arithmetic",
 ]
 FLAGS = ["-std=c++20", "-O1", "-ffp-contract=off", "-w"]
 
