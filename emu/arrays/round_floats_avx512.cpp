@@ -327,8 +327,8 @@ HALFULP_INLINE V round_vector(V v, V random, const VectorPlan<F>& p) {
   result = _mm512_ternarylogic_epi64(result, signs, sign, a_or_b_and_c);
   result = L::choose(
       over, _mm512_ternarylogic_epi64(p.overflow, signs, p.overflow_flip, a_xor_b_and_c), result);
-  // Infinities and NaN are among what is over. Where there is less to store than to load, three
-  // operations fewer count; elsewhere, an even speed.
+  // Infinities and NaN are among what is over. Encoding is bound by operations, so there a branch
+  // saves three; values are bound by memory, and without a branch are as fast among NaN.
   const Mask special = L::less_equal(p.hardware, u);
   if (!codes || __builtin_expect(special != 0, 0)) {
     const V infinite = _mm512_ternarylogic_epi64(p.infinity, signs, p.infinity_flip, a_xor_b_and_c);
