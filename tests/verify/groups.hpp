@@ -10,6 +10,7 @@ std::vector<Unit> small_format_units(Level level);   // exhaustive
 std::vector<Unit> stochastic_units(Level level);     // every value of the random bits
 std::vector<Unit> wide_format_units(Level level);    // boundaries x weighted random
 std::vector<Unit> float32_units(Level level);        // the float32 array path against the core
+std::vector<Unit> product_units(Level level);        // the vectorised products against the core
 std::vector<Unit> number_system_units(Level level);  // posits, fixed point, codebooks
 std::vector<Unit> block_format_units(Level level);   // scales and elements of blocks
 std::vector<Unit> cuda_header_units(Level level);    // the core against CUDA's conversion headers
@@ -31,6 +32,7 @@ inline constexpr Group groups[] = {
     {"block_formats", block_format_units, 15},
     {"cuda_headers", cuda_header_units, 18},
     {"float32_path", float32_units, 7},
+    {"products", product_units, 7},
 };
 // clang-format on
 
