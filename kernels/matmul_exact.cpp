@@ -5,9 +5,9 @@
 // Let a be multiples of 2^la below 2^ha, and b of 2^lb below 2^hb. Products are integers times
 // 2^(la + lb) below 2^(ha + hb − la − lb), so every partial sum of K of them, in any order, is an
 // integer times the same of at most ha + hb − la − lb + ceil(log2 K) bits: with at most 53 binary64
-// adds without an error. E4M3 (−9 … 8) leaves room for K = 2^17. Where it is not enough, operands are
-// cut into parts of as many bits each, every part of a is multiplied by every part of b, and the
-// sums are joined as integers of 128 bits: E5M2 (−16 … 15) takes two parts of each.
+// adds without an error. E4M3 (−9 … 8) leaves room for K = 2^17. Where it is not enough, operands
+// are cut into parts of as many bits each, every part of a is multiplied by every part of b, and
+// the sums are joined as integers of 128 bits: E5M2 (−16 … 15) takes two parts of each.
 #include <bit>
 #include <cmath>
 #include <optional>
@@ -134,10 +134,11 @@ class Finish {
     const bool negative = sum < 0;
     const u128 magnitude = negative ? u128{0} - static_cast<u128>(sum) : static_cast<u128>(sum);
     if (!plan_) {
-      store(row, column, {.kind = Kind::finite,
-                          .negative = negative,
-                          .exponent = unit_,
-                          .significand = magnitude});
+      store(row, column,
+            {.kind = Kind::finite,
+             .negative = negative,
+             .exponent = unit_,
+             .significand = magnitude});
       return;
     }
     // To odd in binary64: one rounding to at most 51 bits is then right in every mode.
@@ -197,8 +198,8 @@ class Finish {
     }
     const Format f = formats_.accumulator;
     const u128 code = round_pack(x, f, formats_.rounding, random).code;
-    *to = std::bit_cast<float>(static_cast<std::uint32_t>(
-        round_pack(unpack<u128>(code, f), formats::binary32, {}).code));
+    *to = std::bit_cast<float>(
+        static_cast<std::uint32_t>(round_pack(unpack<u128>(code, f), formats::binary32, {}).code));
   }
 
   const MatmulFormats& formats_;
@@ -234,42 +235,44 @@ struct Job {
 void run(const Job& job, const Finish& finish, int threads) {
   const Operands& o = job.o;
   const std::size_t k = o.shape.k;
-  share(o.shape, threads, [&](std::size_t first_row, std::size_t last_row, std::size_t first_panel,
-                              std::size_t last_panel) {
-    const std::size_t of_rows = tile_rows * k, of_panel = panel_columns * k;
-    std::vector<double> panel(job.b.count * of_panel), rows(job.a.count * of_rows);
-    const std::size_t pairs = job.a.count * job.b.count;
-    alignas(64) double sums[most_parts * most_parts][tile_rows][panel_columns];
-    for (std::size_t at = first_panel; at < last_panel; ++at) {
-      const std::size_t column = at * panel_columns;
-      const std::size_t columns = std::min(panel_columns, o.shape.n - column);
-      for (std::size_t p = 0; p < k; ++p)
-        cut(job.b, o.b.at(p, column), o.b.column, columns, panel.data() + p * panel_columns, 1,
-            of_panel);
-      for (std::size_t row = first_row; row < last_row; row += tile_rows) {
-        const std::size_t height = std::min(tile_rows, last_row - row);
-        for (std::size_t i = 0; i < height; ++i)
-          cut(job.a, o.a.at(row + i, 0), o.a.column, k, rows.data() + i * k, 1, of_rows);
-        for (std::size_t pair = 0; pair < pairs; ++pair) {
-          const double* x = rows.data() + pair / job.b.count * of_rows;
-          const double* y = panel.data() + pair % job.b.count * of_panel;
-          if (height == tile_rows) {
-            full_tile(x, k, y, sums[pair]);
-          } else {
-            for (std::size_t i = 0; i < height; ++i) one_row(x + i * k, k, y, sums[pair] + i);
+  share(o.shape, threads,
+        [&](std::size_t first_row, std::size_t last_row, std::size_t first_panel,
+            std::size_t last_panel) {
+          const std::size_t of_rows = tile_rows * k, of_panel = panel_columns * k;
+          std::vector<double> panel(job.b.count * of_panel), rows(job.a.count * of_rows);
+          const std::size_t pairs = job.a.count * job.b.count;
+          alignas(64) double sums[most_parts * most_parts][tile_rows][panel_columns];
+          for (std::size_t at = first_panel; at < last_panel; ++at) {
+            const std::size_t column = at * panel_columns;
+            const std::size_t columns = std::min(panel_columns, o.shape.n - column);
+            for (std::size_t p = 0; p < k; ++p)
+              cut(job.b, o.b.at(p, column), o.b.column, columns, panel.data() + p * panel_columns,
+                  1, of_panel);
+            for (std::size_t row = first_row; row < last_row; row += tile_rows) {
+              const std::size_t height = std::min(tile_rows, last_row - row);
+              for (std::size_t i = 0; i < height; ++i)
+                cut(job.a, o.a.at(row + i, 0), o.a.column, k, rows.data() + i * k, 1, of_rows);
+              for (std::size_t pair = 0; pair < pairs; ++pair) {
+                const double* x = rows.data() + pair / job.b.count * of_rows;
+                const double* y = panel.data() + pair % job.b.count * of_panel;
+                if (height == tile_rows) {
+                  full_tile(x, k, y, sums[pair]);
+                } else {
+                  for (std::size_t i = 0; i < height; ++i) one_row(x + i * k, k, y, sums[pair] + i);
+                }
+              }
+              for (std::size_t i = 0; i < height; ++i) {
+                for (std::size_t j = 0; j < columns; ++j) {
+                  if (job.special_row[row + i] != 0 || job.special_column[column + j] != 0)
+                    finish.special(row + i, column + j);
+                  else
+                    finish(row + i, column + j,
+                           job.join(&sums[0][i][j], tile_rows * panel_columns));
+                }
+              }
+            }
           }
-        }
-        for (std::size_t i = 0; i < height; ++i) {
-          for (std::size_t j = 0; j < columns; ++j) {
-            if (job.special_row[row + i] != 0 || job.special_column[column + j] != 0)
-              finish.special(row + i, column + j);
-            else
-              finish(row + i, column + j, job.join(&sums[0][i][j], tile_rows * panel_columns));
-          }
-        }
-      }
-    }
-  });
+        });
 }
 
 // Of one row and one column, vectors run along k.

@@ -12,9 +12,9 @@ namespace halfulp::kernels {
 namespace {
 
 struct Scan {
-  std::uint32_t fractions = 0;   // all fraction fields, joined
-  std::uint32_t largest = 0;     // finite magnitudes, as bits
-  std::uint32_t least_bit = ~0U; // bits of the least power of two that is a last bit
+  std::uint32_t fractions = 0;    // all fraction fields, joined
+  std::uint32_t largest = 0;      // finite magnitudes, as bits
+  std::uint32_t least_bit = ~0U;  // bits of the least power of two that is a last bit
   std::uint32_t special = 0, negative_zero = 0;
 };
 
@@ -29,8 +29,7 @@ HALFULP_KERNEL_CLONES void scan(const float* x, std::size_t n, Scan& out) {
     const std::uint32_t fraction = u & 0x7fffffU;
     const bool finite = u < 0x7f800000U;
     const float rest = std::bit_cast<float>(u & (u - 1));
-    const auto last =
-        std::bit_cast<std::uint32_t>(std::bit_cast<float>(u) - rest);
+    const auto last = std::bit_cast<std::uint32_t>(std::bit_cast<float>(u) - rest);
     const std::uint32_t bit = halfulp::detail::select(fraction != 0, last, u);
     s.fractions |= halfulp::detail::select<std::uint32_t>(finite, fraction, 0);
     s.largest = std::max(s.largest, halfulp::detail::select<std::uint32_t>(finite, u, 0));

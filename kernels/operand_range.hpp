@@ -9,8 +9,8 @@ namespace halfulp::kernels {
 // Every finite x that is not zero has |x| < 2^high, is a multiple of 2^low, and has at most `bits`
 // bits from its first to its last that is set.
 struct OperandRange {
-  bool any = false;  // there is a finite value that is not zero; else low, high and bits are 0
-  bool special = false;        // there is an infinity or a NaN
+  bool any = false;      // there is a finite value that is not zero; else low, high and bits are 0
+  bool special = false;  // there is an infinity or a NaN
   bool negative_zero = false;  // there is a −0
   int low = 0, high = 0, bits = 0;
   float largest = 0;  // the largest finite magnitude

@@ -13,20 +13,54 @@
 
 namespace halfulp::kernels {
 
-// x rounded by the plan, whatever it is. plain: as in FloatPlanShape.
+// x rounded by a deterministic plan, whatever it is, as round_magnitude and finish of float_plan.hpp
+// have it. plain: as in FloatPlanShape. Where it can be, with conditional operators: g++ makes blends
+// by AVX-512's masks of them, half as many instructions as of float_plan.hpp's own masks.
 template <class F, bool plain>
 [[gnu::always_inline]] inline F by_plan(F x, const FloatPlan<F>& p) {
+  using halfulp::detail::select;
   using Bits = typename FloatTraits<F>::Bits;
   constexpr Bits infinity = static_cast<Bits>(FloatTraits<F>::format.infinity_code());
+  constexpr Bits binade = Bits{1} << FloatTraits<F>::format.fraction_bits();
   constexpr int top = static_cast<int>(sizeof(F)) * 8 - 1;
-  const Bits v = halfulp::detail::bits_of(x);
-  const Bits magnitude =
-      round_magnitude<F, Body::deterministic, false, plain, std::uint32_t>(v, p, 0);
-  const Bits finite = finish<F, false, plain>(v, magnitude, p);
+  const Bits v = std::bit_cast<Bits>(x);
   const Bits u = v & low_mask<Bits>(top);
-  const Bits infinite = halfulp::detail::select((v >> top) != 0, p.infinity[1], p.infinity[0]);
-  const Bits special = halfulp::detail::select(u > infinity, p.nan, infinite);
-  return halfulp::detail::float_of<F>(halfulp::detail::select(u >= infinity, special, finite));
+  const Bits sign = v & (Bits{1} << top);
+  const F magnitude = std::bit_cast<F>(u);
+  const F least_normal = std::bit_cast<F>(p.below);
+  const bool small = u < p.below;
+
+  // As round_magnitude has it: the sum cut towards zero, its last bit set if something was cut off.
+  const F sum = magnitude + least_normal;
+  const F back = sum - least_normal;
+  Bits w = std::bit_cast<Bits>(sum) - binade;
+  w = back > magnitude ? w - 1 : w;
+  w = back != magnitude ? w | 1 : w;
+  w = small ? w : u;
+  const Bits odd = plain ? w : w ^ p.parity;
+  w += ((odd & p.odd_bit) | (v & p.sign_bit)) != 0 ? p.add[1] : p.add[0];
+  w &= ~p.tail;
+  const F subnormal = std::bit_cast<F>(w + binade) - least_normal;
+  Bits result = small ? std::bit_cast<Bits>(subnormal) : w;
+  if constexpr (!plain) {
+    const Bits least = select(sign != 0, p.gap_least[1], p.gap_least[0]);
+    const Bits across = select<Bits>(u >= least, p.gap_result, 0);
+    result = select((small & p.gap) != 0, across, result);
+  }
+
+  const bool over = result > p.largest;
+  const Bits overflow = sign != 0 ? p.overflow[1] : p.overflow[0];
+  const Bits infinite = sign != 0 ? p.infinity[1] : p.infinity[0];
+  if constexpr (plain) {
+    result |= sign;
+  } else {
+    const Bits minus = select(result != 0, p.sign, p.negative_zero);
+    result |= select<Bits>(sign != 0, minus, 0);
+  }
+  result = over ? overflow : result;
+  result = u >= infinity ? infinite : result;
+  result = u > infinity ? p.nan : result;
+  return std::bit_cast<F>(result);
 }
 
 inline constexpr std::size_t panel_columns = 32;
@@ -55,11 +89,8 @@ inline Operands operands_of(MatmulShape s, const float* a, const float* b, const
                             float* out) {
   const Operands o{s, {a, s.k, 1}, {b, s.n, 1}, {c, s.n, 1}, {out, s.n, 1}};
   if (s.n >= s.m || s.n >= panel_columns) return o;
-  return {{s.n, s.m, s.k},
-          o.b.transposed(),
-          o.a.transposed(),
-          o.c.transposed(),
-          o.out.transposed()};
+  return {
+      {s.n, s.m, s.k}, o.b.transposed(), o.a.transposed(), o.c.transposed(), o.out.transposed()};
 }
 
 // Columns first … first + 31 of b, row by row; zeros beyond the last column.

@@ -12,8 +12,8 @@ namespace halfulp {
 // Elements below which another thread costs more than it saves: starting one takes some 30 µs.
 inline constexpr std::size_t elements_worth_a_thread = std::size_t{1} << 17;
 
-// body(0) … body(count − 1), each on a thread of its own, the first on this one. An exception of any
-// is thrown here.
+// body(0) … body(count − 1), each on a thread of its own, the first on this one. An exception of
+// any is thrown here.
 template <class Body>
 void parallel_parts(std::size_t count, Body body) {
   std::vector<std::exception_ptr> failures(count);

@@ -148,8 +148,7 @@ Tally run_modes(const Subjects& subjects, Mode mode, kernels::OrderKind order, i
   for (const auto overflow :
        {halfulp::Overflow::ieee, halfulp::Overflow::saturate, halfulp::Overflow::saturate_propagate,
         halfulp::Overflow::infinity, halfulp::Overflow::nan}) {
-    c.formats.rounding = {
-        .mode = mode, .overflow = overflow, .nan_to = halfulp::NanTo::largest};
+    c.formats.rounding = {.mode = mode, .overflow = overflow, .nan_to = halfulp::NanTo::largest};
     if (halfulp::problem_with(c.formats.rounding, c.formats.product) ||
         halfulp::problem_with(c.formats.rounding, c.formats.accumulator))
       continue;
@@ -177,11 +176,11 @@ std::vector<Unit> product_units(Level level) {
         if (halfulp::is_stochastic(mode) && order != kernels::OrderKind::exact) continue;
         const u64 seed = units.size() * 7919 + 1;
         const int times = full ? 20 : 1;
-        units.push_back({std::string("products/") + s.product + "/" + s.sum + "/" + s.operands +
-                             "/" + std::string(name_of(mode)) + "/" +
-                             kernels::order_names[static_cast<int>(order)],
-                         s.sum, std::string("product ") + kernels::order_names[static_cast<int>(order)],
-                         [=] { return run_modes(s, mode, order, times, seed); }, full ? 4.0 : 1.0});
+        units.push_back(
+            {std::string("products/") + s.product + "/" + s.sum + "/" + s.operands + "/" +
+                 std::string(name_of(mode)) + "/" + kernels::order_names[static_cast<int>(order)],
+             s.sum, std::string("product ") + kernels::order_names[static_cast<int>(order)],
+             [=] { return run_modes(s, mode, order, times, seed); }, full ? 4.0 : 1.0});
       }
     }
   }
