@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <limits>
 
 #include "emu/core/float_plan.hpp"
 #include "kernels/clones.hpp"
@@ -505,6 +506,32 @@ bool run_lean(const Operands& o, const Question& q, PlannedBody<F>* planned,
   return true;
 }
 
+// Where binary32's own FMA is what is asked for.
+bool is_native(const Question& q) {
+  return q.fused && q.sum == formats::binary32 && q.rounding.mode == Mode::nearest_even &&
+         (q.rounding.overflow == Overflow::ieee || q.rounding.overflow == Overflow::infinity);
+}
+
+void run_native(MatmulShape s, const float* a, const float* b, float* out, int threads) {
+  const auto stride = [](std::size_t n) { return static_cast<std::ptrdiff_t>(n); };
+  share(s, threads,
+        [&](std::size_t first_row, std::size_t last_row, std::size_t first_panel,
+            std::size_t last_panel) {
+          const std::size_t first = first_panel * panel_columns;
+          const std::size_t last = std::min(s.n, last_panel * panel_columns);
+          matmul_float32({a + first_row * s.k, stride(s.k), 1}, {b + first, stride(s.n), 1},
+                         out + first_row * s.n + first, stride(s.n),
+                         static_cast<int>(last_row - first_row), static_cast<int>(last - first),
+                         static_cast<int>(s.k));
+          for (std::size_t i = first_row; i < last_row; ++i) {
+            for (std::size_t j = first; j < last; ++j) {
+              float& x = out[i * s.n + j];
+              if (std::isnan(x)) x = std::numeric_limits<float>::quiet_NaN();
+            }
+          }
+        });
+}
+
 }  // namespace
 
 bool matmul_rounded(const MatmulFormats& formats, Order order, MatmulShape shape, const float* a,
@@ -516,6 +543,11 @@ bool matmul_rounded(const MatmulFormats& formats, Order order, MatmulShape shape
              .rounding = formats.rounding,
              .fused = order.kind == OrderKind::fma_sequential};
   if (is_stochastic(q.rounding.mode) || !has_plans<double>(q)) return false;
+  constexpr std::size_t most = std::numeric_limits<int>::max();
+  if (is_native(q) && c == nullptr && std::max({shape.m, shape.n, shape.k}) <= most) {
+    run_native(shape, a, b, out, threads);
+    return true;
+  }
   q.a = range_of(a, shape.m * shape.k);
   q.b = range_of(b, shape.k * shape.n);
   if (c != nullptr) q.c = range_of(c, shape.m * shape.n);

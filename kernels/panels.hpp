@@ -13,9 +13,10 @@
 
 namespace halfulp::kernels {
 
-// x rounded by a deterministic plan, whatever it is, as round_magnitude and finish of float_plan.hpp
-// have it. plain: as in FloatPlanShape. Where it can be, with conditional operators: g++ makes blends
-// by AVX-512's masks of them, half as many instructions as of float_plan.hpp's own masks.
+// x rounded by a deterministic plan, whatever it is, as round_magnitude and finish of
+// float_plan.hpp have it. plain: as in FloatPlanShape. Where it can be, with conditional operators:
+// g++ makes blends by AVX-512's masks of them, half as many instructions as of float_plan.hpp's own
+// masks.
 template <class F, bool plain>
 [[gnu::always_inline]] inline F by_plan(F x, const FloatPlan<F>& p) {
   using halfulp::detail::select;
