@@ -83,18 +83,25 @@ Parts parts_of(const OperandRange& r, std::size_t count) {
   return p;
 }
 
-// The parts of x[0], x[stride], … n of them, part i at to[i · distance], places apart `spread`.
-void cut(const Parts& parts, const float* x, std::size_t stride, std::size_t n, double* to,
-         std::size_t spread, std::size_t distance) {
+// The parts of x[0], x[stride], … n of them, part i from to[i · distance] on.
+HALFULP_KERNEL_CLONES void cut(const Parts& parts, const float* x, std::size_t stride,
+                               std::size_t n, double* to, std::size_t distance) {
   if (parts.count == 1) {
-    for (std::size_t j = 0; j < n; ++j) to[j * spread] = static_cast<double>(x[j * stride]);
+    if (stride == 1) {
+      for (std::size_t j = 0; j < n; ++j) to[j] = static_cast<double>(x[j]);
+    } else {
+      for (std::size_t j = 0; j < n; ++j) to[j] = static_cast<double>(x[j * stride]);
+    }
     return;
   }
+  double down[most_parts], up[most_parts];
+  for (std::size_t i = 0; i < parts.count; ++i)
+    down[i] = power(-parts.low[i]), up[i] = power(parts.low[i]);
   for (std::size_t j = 0; j < n; ++j) {
     double rest = static_cast<double>(x[j * stride]);
     for (std::size_t i = 0; i < parts.count; ++i) {
-      const double part = std::trunc(rest * power(-parts.low[i])) * power(parts.low[i]);
-      to[i * distance + j * spread] = part;
+      const double part = std::trunc(rest * down[i]) * up[i];
+      to[i * distance + j] = part;
       rest -= part;
     }
   }
@@ -235,44 +242,54 @@ struct Job {
 void run(const Job& job, const Finish& finish, int threads) {
   const Operands& o = job.o;
   const std::size_t k = o.shape.k;
-  share(o.shape, threads,
-        [&](std::size_t first_row, std::size_t last_row, std::size_t first_panel,
-            std::size_t last_panel) {
-          const std::size_t of_rows = tile_rows * k, of_panel = panel_columns * k;
-          std::vector<double> panel(job.b.count * of_panel), rows(job.a.count * of_rows);
-          const std::size_t pairs = job.a.count * job.b.count;
-          alignas(64) double sums[most_parts * most_parts][tile_rows][panel_columns];
-          for (std::size_t at = first_panel; at < last_panel; ++at) {
-            const std::size_t column = at * panel_columns;
-            const std::size_t columns = std::min(panel_columns, o.shape.n - column);
+  share(
+      o.shape, threads,
+      [&](std::size_t first_row, std::size_t last_row, std::size_t first_panel,
+          std::size_t last_panel) {
+        const std::size_t of_rows = tile_rows * k, of_panel = panel_columns * k;
+        std::vector<double> panel(job.b.count * of_panel), rows(job.a.count * of_rows);
+        std::vector<double> turned(o.b.column == 1 ? 0 : job.b.count * k);  // one column of b
+        const std::size_t pairs = job.a.count * job.b.count;
+        alignas(64) double sums[most_parts * most_parts][tile_rows][panel_columns];
+        for (std::size_t at = first_panel; at < last_panel; ++at) {
+          const std::size_t column = at * panel_columns;
+          const std::size_t columns = std::min(panel_columns, o.shape.n - column);
+          if (o.b.column == 1) {
             for (std::size_t p = 0; p < k; ++p)
-              cut(job.b, o.b.at(p, column), o.b.column, columns, panel.data() + p * panel_columns,
-                  1, of_panel);
-            for (std::size_t row = first_row; row < last_row; row += tile_rows) {
-              const std::size_t height = std::min(tile_rows, last_row - row);
-              for (std::size_t i = 0; i < height; ++i)
-                cut(job.a, o.a.at(row + i, 0), o.a.column, k, rows.data() + i * k, 1, of_rows);
-              for (std::size_t pair = 0; pair < pairs; ++pair) {
-                const double* x = rows.data() + pair / job.b.count * of_rows;
-                const double* y = panel.data() + pair % job.b.count * of_panel;
-                if (height == tile_rows) {
-                  full_tile(x, k, y, sums[pair]);
-                } else {
-                  for (std::size_t i = 0; i < height; ++i) one_row(x + i * k, k, y, sums[pair] + i);
-                }
-              }
-              for (std::size_t i = 0; i < height; ++i) {
-                for (std::size_t j = 0; j < columns; ++j) {
-                  if (job.special_row[row + i] != 0 || job.special_column[column + j] != 0)
-                    finish.special(row + i, column + j);
-                  else
-                    finish(row + i, column + j,
-                           job.join(&sums[0][i][j], tile_rows * panel_columns));
-                }
+              cut(job.b, o.b.at(p, column), 1, columns, panel.data() + p * panel_columns, of_panel);
+          } else {
+            for (std::size_t j = 0; j < columns; ++j) {
+              cut(job.b, o.b.at(0, column + j), o.b.row, k, turned.data(), k);
+              for (std::size_t part = 0; part < job.b.count; ++part) {
+                for (std::size_t p = 0; p < k; ++p)
+                  panel[part * of_panel + p * panel_columns + j] = turned[part * k + p];
               }
             }
           }
-        });
+          for (std::size_t row = first_row; row < last_row; row += tile_rows) {
+            const std::size_t height = std::min(tile_rows, last_row - row);
+            for (std::size_t i = 0; i < height; ++i)
+              cut(job.a, o.a.at(row + i, 0), o.a.column, k, rows.data() + i * k, of_rows);
+            for (std::size_t pair = 0; pair < pairs; ++pair) {
+              const double* x = rows.data() + pair / job.b.count * of_rows;
+              const double* y = panel.data() + pair % job.b.count * of_panel;
+              if (height == tile_rows) {
+                full_tile(x, k, y, sums[pair]);
+              } else {
+                for (std::size_t i = 0; i < height; ++i) one_row(x + i * k, k, y, sums[pair] + i);
+              }
+            }
+            for (std::size_t i = 0; i < height; ++i) {
+              for (std::size_t j = 0; j < columns; ++j) {
+                if (job.special_row[row + i] != 0 || job.special_column[column + j] != 0)
+                  finish.special(row + i, column + j);
+                else
+                  finish(row + i, column + j, job.join(&sums[0][i][j], tile_rows * panel_columns));
+              }
+            }
+          }
+        }
+      });
 }
 
 // Of one row and one column, vectors run along k.
@@ -281,13 +298,17 @@ void run_inner(const Job& job, const Finish& finish) {
   const std::size_t k = o.shape.k;
   const ControlWord guard;
   if (job.special_row[0] != 0 || job.special_column[0] != 0) return finish.special(0, 0);
-  std::vector<double> x(job.a.count * k), y(job.b.count * k);
-  cut(job.a, o.a.data, o.a.column, k, x.data(), 1, k);
-  cut(job.b, o.b.data, o.b.row, k, y.data(), 1, k);
-  double sums[most_parts * most_parts];
-  for (std::size_t i = 0; i < job.a.count; ++i) {
-    for (std::size_t j = 0; j < job.b.count; ++j)
-      sums[i * job.b.count + j] = inner_product(x.data() + i * k, y.data() + j * k, k);
+  constexpr std::size_t block = 2048;  // stays in the first caches
+  alignas(64) double x[most_parts * block], y[most_parts * block];
+  double sums[most_parts * most_parts] = {};
+  for (std::size_t p = 0; p < k; p += block) {
+    const std::size_t n = std::min(block, k - p);
+    cut(job.a, o.a.at(0, p), o.a.column, n, x, block);
+    cut(job.b, o.b.at(p, 0), o.b.row, n, y, block);
+    for (std::size_t i = 0; i < job.a.count; ++i) {
+      for (std::size_t j = 0; j < job.b.count; ++j)
+        sums[i * job.b.count + j] += inner_product(x + i * block, y + j * block, n);
+    }
   }
   finish(0, 0, job.join(sums, 1));
 }

@@ -3,9 +3,10 @@
 // Two families of bodies, in binary32 where that holds what it must, else in binary64; format, mode
 // and policies are data:
 //
-//   lean      to nearest even, without infinities and NaN; notices an overflow that is not simply
-//             the largest value, and the other does that tile again. 13 to 15 operations.
-//   planned   any deterministic mode, anything: the plan of the arrays (emu/core/float_plan.hpp).
+//   lean      finite operands, formats that products and sums share quanta in (lean_possible); to
+//             nearest even by FMAs, in other modes by integers. Notices an overflow that is not
+//             simply the largest value, and the other does that tile again.
+//   planned   anything, by the plan of the arrays (emu/core/float_plan.hpp).
 //
 // Products of operands are exact in binary64, and in binary32 where the operands' bits say so
 // (operand_range.hpp; not the formats: operands are taken at their exact values).
@@ -50,7 +51,9 @@ inline constexpr int top_bit = static_cast<int>(sizeof(F)) * 8 - 1;
 //                     p >= 2, so a tie goes to the even multiple of the quantum: the even code.
 //   t − C·2^e         is exact.
 //
-// By two FMAs, so that C·2^e is never rounded. −0 becomes +0.
+// By two FMAs, so that C·2^e is never rounded. −0 becomes +0. Multiples of emin's quantum need no
+// regard to emin: below 2^emin they have fewer than p bits, and stay. (A subnormal number of F has
+// e's bits 0, and stays too.)
 template <class F>
 struct Nearest {
   BitsOf<F> least_normal = 0;  // bits of 2^emin
@@ -117,13 +120,16 @@ struct ToNearest {
   using Float = F;
   Nearest<F> product, sum;
 
+  // multiple: x is one of the quantum of 2^emin.
+  template <bool multiple = false>
   [[gnu::always_inline]] static F round(F x, const Nearest<F>& f) {
-    constexpr auto exponent = static_cast<BitsOf<F>>(FloatTraits<F>::format.infinity_code());
-    const F y = float_of<F>(larger(bits_of(x) & exponent, f.least_normal));
+    BitsOf<F> e = bits_of(x) & static_cast<BitsOf<F>>(FloatTraits<F>::format.infinity_code());
+    if constexpr (!multiple) e = larger(e, f.least_normal);
+    const F y = float_of<F>(e);
     return fused(y, -f.scale, fused(y, f.scale, x));
   }
   [[gnu::always_inline]] F rounded_product(F x, F y) const { return round(x * y, product); }
-  [[gnu::always_inline]] F rounded_sum(F x, F y) const { return round(x + y, sum); }
+  [[gnu::always_inline]] F rounded_sum(F x, F y) const { return round<true>(x + y, sum); }
   [[gnu::always_inline]] F rounded_fma(F x, F y, F z) const {
     const F exact = sum_to_odd(x * y, z, BitsOf<F>{0});
     return with_sign_of(magnitude_bits(round(exact, sum)), exact);
@@ -140,11 +146,18 @@ struct ToMode {
   FloatPlan<F> product, sum;
   BitsOf<F> down_sign = 0;
 
+  // multiple: as above. Then the tail of |x|'s bits is 0 below 2^emin, and nothing moves there.
+  template <bool multiple = false>
   [[gnu::always_inline]] static F round(F x, const FloatPlan<F>& p) {
     using Bits = BitsOf<F>;
     constexpr Bits binade = Bits{1} << FloatTraits<F>::format.fraction_bits();
     const Bits v = bits_of(x);
     const Bits u = magnitude_bits(x);
+    const auto rounded = [&](Bits w) {
+      w += ((w & p.odd_bit) | (v & p.sign_bit)) != 0 ? p.add[1] : p.add[0];
+      return w & ~p.tail;
+    };
+    if constexpr (multiple) return with_sign_of(rounded(u), x);
     const F magnitude = float_of<F>(u), least_normal = float_of<F>(p.below);
     const bool small = u < p.below;
     const F nearest = magnitude + least_normal;
@@ -152,15 +165,13 @@ struct ToMode {
     Bits cut = bits_of(nearest) - binade;
     cut = back > magnitude ? cut - 1 : cut;
     cut = back != magnitude ? cut | 1 : cut;
-    Bits w = small ? cut : u;
-    w += ((w & p.odd_bit) | (v & p.sign_bit)) != 0 ? p.add[1] : p.add[0];
-    w &= ~p.tail;
+    const Bits w = rounded(small ? cut : u);
     const F subnormal = float_of<F>(w + binade) - least_normal;
     return with_sign_of(halfulp::detail::select(small, bits_of(subnormal), w), x);
   }
   [[gnu::always_inline]] F rounded_product(F x, F y) const { return round(x * y, product); }
   [[gnu::always_inline]] F rounded_sum(F x, F y) const {
-    return round(sum_to_odd(x, y, down_sign), sum);
+    return round<true>(sum_to_odd(x, y, down_sign), sum);
   }
   [[gnu::always_inline]] F rounded_fma(F x, F y, F z) const {
     return round(sum_to_odd(x * y, z, down_sign), sum);
@@ -394,20 +405,18 @@ BitsOf<F> bits_of_code(u128 code, Format f) {
 // Let s be the sum in binade e. Where F cuts off bits, the smaller term, of at most p bits, has its
 // last below 2^(e + 1 − D), so it is less than 2^(e − D + p) <= 2^(e − p − 2). The larger, of p
 // bits, is then not below 2^e (else it were at most 2^e − 2^(e − p), and s in the binade below), so
-// that it is a multiple of 2^(e + 1 − p). If that is a value of the sum's format, s is nearer to it
-// than a quarter of any quantum about it, and so is s rounded to F (roundings are monotone): both
-// give it. A larger term that is no value of the sum's format is a product in that format's
-// subnormal range, where the other term is at least its least value, so that the two are less than
-// p binades apart, and nothing is cut off.
+// that it is a multiple of 2^(e + 1 − p), and of the sum's least quantum (lean_possible): a value
+// of the sum's format. s is nearer to it than a quarter of any quantum about it, and so is s
+// rounded to F (roundings are monotone): both give it.
 template <class F>
 bool lean_sums_are_right(const Question& q) {
   if (q.fused) return q.sum.precision <= digits<F> - 2;  // by a sum to odd
   return q.product.precision <= q.sum.precision && 2 * q.sum.precision + 2 <= digits<F>;
 }
 
-// c holds values of the sum's format; −0 would be lost.
+// Whether c holds finite values of the sum's format.
 bool lean_start_is_right(const Question& q) {
-  if (q.c.special || (q.c.negative_zero && !q.fused)) return false;
+  if (q.c.special) return false;
   return !q.c.any || (q.c.bits <= q.sum.precision && q.c.low >= q.sum.least_quantum_exponent() &&
                       bits_of(static_cast<double>(q.c.largest)) <=
                           bits_of_code<double>(q.sum.largest_code(), q.sum));
@@ -442,10 +451,12 @@ PlannedData<F> planned_data(const Question& q, bool& plain) {
   return d;
 }
 
-// Whether a lean body can do it, whatever the mode.
+// Whether a lean body can do it, whatever the mode. Rounded products must be multiples of the sum's
+// least quantum, so that sums are: then a sum is zero only exactly, and none is cut below 2^emin.
 template <class F>
 bool lean_possible(const Question& q) {
   if (sizeof(F) == 4 && !q.exact_in_binary32()) return false;
+  if (!q.fused && q.product.least_quantum_exponent() < q.sum.least_quantum_exponent()) return false;
   return !q.a.special && !q.b.special && lean_start_is_right(q);
 }
 
@@ -460,7 +471,8 @@ bool saturates(const Rounding& r) {
 template <class F>
 LeanBody<ToNearest<F>>* lean_body(const Question& q, ToNearest<F>& to) {
   if (q.rounding.mode != Mode::nearest_even || !lean_possible<F>(q)) return nullptr;
-  if (!lean_sums_are_right<F>(q) || (q.c.negative_zero && !q.fused)) return nullptr;
+  if (!lean_sums_are_right<F>(q)) return nullptr;
+  if (q.c.negative_zero && !q.fused) return nullptr;  // it would be lost
   if (!lean_takes<F>(q.sum) || !(q.fused || lean_takes<F>(q.product))) return nullptr;
   // −0 of a sum that underflows is kept, so the format must have one.
   if (q.fused && !q.sum.has_negative_zero()) return nullptr;

@@ -7,8 +7,8 @@
 namespace halfulp::kernels {
 
 // Every finite x that is not zero has |x| < 2^high, is a multiple of 2^low, and has at most `bits`
-// bits from its first to its last that is set. low and high are as close as can be; bits is up to 24
-// where an x is a subnormal number of binary32.
+// bits from its first to its last that is set. low and high are as close as can be; bits is up to
+// 24 where an x is a subnormal number of binary32.
 struct OperandRange {
   bool any = false;      // there is a finite value that is not zero; else low, high and bits are 0
   bool special = false;  // there is an infinity or a NaN

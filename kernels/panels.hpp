@@ -98,11 +98,19 @@ inline Operands operands_of(MatmulShape s, const float* a, const float* b, const
 template <class F>
 void pack_panel(const Operands& o, std::size_t first, F* panel) {
   const std::size_t columns = std::min(panel_columns, o.shape.n - first);
-  for (std::size_t k = 0; k < o.shape.k; ++k) {
-    F* to = panel + k * panel_columns;
-    const float* from = o.b.at(k, first);
-    for (std::size_t j = 0; j < columns; ++j) to[j] = static_cast<F>(from[j * o.b.column]);
-    for (std::size_t j = columns; j < panel_columns; ++j) to[j] = F{0};
+  if (columns < panel_columns) std::fill_n(panel, o.shape.k * panel_columns, F{0});
+  if (o.b.column == 1) {
+    for (std::size_t k = 0; k < o.shape.k; ++k) {
+      const float* from = o.b.at(k, first);
+      F* to = panel + k * panel_columns;
+      for (std::size_t j = 0; j < columns; ++j) to[j] = static_cast<F>(from[j]);
+    }
+    return;
+  }
+  for (std::size_t j = 0; j < columns; ++j) {
+    const float* from = o.b.at(0, first + j);
+    for (std::size_t k = 0; k < o.shape.k; ++k)
+      panel[k * panel_columns + j] = static_cast<F>(from[k * o.b.row]);
   }
 }
 

@@ -122,8 +122,9 @@ constexpr Subjects all_subjects[] = {
     {"float4_e2m1fn", "float8_e5m2", "float4_e2m1fn"},
     {"float8_e4m3fn", "binary16", "float8_e4m3fn"},
     {"float8_e5m2", "bfloat16", "float8_e4m3fn"},
-    {"binary16", "bfloat16", "float8_e5m2"},  // products with more bits than sums
+    {"binary16", "bfloat16", "binary16"},  // products with more bits than sums
     {"binary16", "binary16", "binary16"},
+    {"bfloat16", "binary16", "bfloat16"},  // products below the least sum
     {"binary16", "binary16", "binary32"},  // products that binary32 does not hold
     {"bfloat16", "bfloat16", "bfloat16"},
     {"tf32", "tf32", "tf32"},
