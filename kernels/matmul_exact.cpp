@@ -292,25 +292,46 @@ void run(const Job& job, const Finish& finish, int threads) {
       });
 }
 
-// Of one row and one column, vectors run along k.
-void run_inner(const Job& job, const Finish& finish) {
+// Of few rows, vectors run along k, where b's columns lie.
+constexpr std::size_t few_rows = 8, long_columns = 256;
+
+void run_along(const Job& job, const Finish& finish, int threads) {
   const Operands& o = job.o;
-  const std::size_t k = o.shape.k;
-  const ControlWord guard;
-  if (job.special_row[0] != 0 || job.special_column[0] != 0) return finish.special(0, 0);
-  constexpr std::size_t block = 2048;  // stays in the first caches
-  alignas(64) double x[most_parts * block], y[most_parts * block];
-  double sums[most_parts * most_parts] = {};
-  for (std::size_t p = 0; p < k; p += block) {
-    const std::size_t n = std::min(block, k - p);
-    cut(job.a, o.a.at(0, p), o.a.column, n, x, block);
-    cut(job.b, o.b.at(p, 0), o.b.row, n, y, block);
-    for (std::size_t i = 0; i < job.a.count; ++i) {
-      for (std::size_t j = 0; j < job.b.count; ++j)
-        sums[i * job.b.count + j] += inner_product(x + i * block, y + j * block, n);
-    }
-  }
-  finish(0, 0, job.join(sums, 1));
+  const std::size_t k = o.shape.k, pairs = job.a.count * job.b.count;
+  share(o.shape, threads,
+        [&](std::size_t first_row, std::size_t last_row, std::size_t first_panel,
+            std::size_t last_panel) {
+          constexpr std::size_t block = 2048;  // of a column: stays in the first cache
+          const std::size_t rows = last_row - first_row;
+          const std::size_t first = first_panel * panel_columns;
+          const std::size_t last = std::min(o.shape.n, last_panel * panel_columns);
+          std::vector<double> x(rows * job.a.count * block), sums((last - first) * rows * pairs);
+          alignas(64) double y[most_parts * block];
+          for (std::size_t p = 0; p < k; p += block) {
+            const std::size_t n = std::min(block, k - p);
+            for (std::size_t i = 0; i < rows; ++i)
+              cut(job.a, o.a.at(first_row + i, p), o.a.column, n, &x[i * job.a.count * block],
+                  block);
+            for (std::size_t column = first; column < last; ++column) {
+              cut(job.b, o.b.at(p, column), 1, n, y, block);
+              double* const to = &sums[(column - first) * rows * pairs];
+              for (std::size_t part = 0; part < rows * job.a.count; ++part) {
+                for (std::size_t other = 0; other < job.b.count; ++other)
+                  to[part * job.b.count + other] +=
+                      inner_product(&x[part * block], y + other * block, n);
+              }
+            }
+          }
+          for (std::size_t i = 0; i < rows; ++i) {
+            for (std::size_t column = first; column < last; ++column) {
+              const double* const from = &sums[((column - first) * rows + i) * pairs];
+              if (job.special_row[first_row + i] != 0 || job.special_column[column] != 0)
+                finish.special(first_row + i, column);
+              else
+                finish(first_row + i, column, job.join(from, 1));
+            }
+          }
+        });
 }
 
 }  // namespace
@@ -360,8 +381,8 @@ bool matmul_exact(const MatmulFormats& formats, MatmulShape shape, const float* 
     }
   }
   const Finish finish(formats, o, job.unit, out);
-  if (shape.m == 1 && shape.n == 1)
-    run_inner(job, finish);
+  if (o.b.row == 1 && o.shape.m <= few_rows && shape.k >= long_columns)
+    run_along(job, finish, threads);
   else
     run(job, finish, threads);
   return true;
