@@ -38,9 +38,10 @@ enum class Data {
   codes,    // finite values of the format, every code as likely as any other
   small,    // about 1, so that most sums stay within the format
   cancels,  // few values and their negatives: sums of zero
+  apart,    // far apart, so that a sum is a value or a tie, but for very little
   special,  // now and then an infinity, a NaN, a zero of either sign
 };
-constexpr Data all_data[] = {Data::codes, Data::small, Data::cancels, Data::special};
+constexpr Data all_data[] = {Data::codes, Data::small, Data::cancels, Data::apart, Data::special};
 
 std::vector<float> matrix(std::size_t n, Format f, Data data, std::mt19937_64& g) {
   std::normal_distribution<double> normal;
@@ -63,6 +64,11 @@ std::vector<float> matrix(std::size_t n, Format f, Data data, std::mt19937_64& g
       case Data::small: break;
       case Data::cancels:
         v = rounded_to(how % 3 == 0 ? 1.25F : how % 3 == 1 ? 0.5F : 0.0F, f);
+        v = (how & 64) != 0 ? -v : v;
+        break;
+      case Data::apart:
+        v = rounded_to(std::ldexp(1 + static_cast<float>(how >> 54) / 1024, how % 4 == 0 ? -12 : 3),
+                       f);
         v = (how & 64) != 0 ? -v : v;
         break;
       case Data::special:
@@ -145,7 +151,7 @@ Tally run_modes(const Subjects& subjects, Mode mode, kernels::OrderKind order, i
          .order = {order},
          .operands = halfulp::parse_format(subjects.operands)};
   constexpr kernels::MatmulShape shapes[] = {{1, 1, 1},  {1, 1, 70}, {3, 33, 9}, {5, 32, 17},
-                                             {9, 2, 40}, {2, 65, 5}, {40, 3, 6}};
+                                             {9, 2, 40}, {2, 65, 5}, {40, 3, 6}, {17, 40, 2}};
   for (const auto overflow :
        {halfulp::Overflow::ieee, halfulp::Overflow::saturate, halfulp::Overflow::saturate_propagate,
         halfulp::Overflow::infinity, halfulp::Overflow::nan}) {
