@@ -55,9 +55,10 @@ HALFULP_KERNEL_CLONES double inner_product(const double* a, const double* b, std
       acc[j] = __builtin_fma(a[p + j], b[p + j], acc[j]);
   }
   for (std::size_t j = 0; p + j < k; ++j) acc[j] = __builtin_fma(a[p + j], b[p + j], acc[j]);
-  double sum = 0;
-  for (const double x : acc) sum += x;
-  return sum;
+  for (std::size_t half = panel_columns / 2; half > 0; half /= 2) {
+    for (std::size_t j = 0; j < half; ++j) acc[j] += acc[j + half];
+  }
+  return acc[0];
 }
 
 // ---------------------------------------------------------------- parts
@@ -301,7 +302,7 @@ void run_along(const Job& job, const Finish& finish, int threads) {
   share(o.shape, threads,
         [&](std::size_t first_row, std::size_t last_row, std::size_t first_panel,
             std::size_t last_panel) {
-          constexpr std::size_t block = 2048;  // of a column: stays in the first cache
+          constexpr std::size_t block = 512;  // of all rows and a column: stays in the first cache
           const std::size_t rows = last_row - first_row;
           const std::size_t first = first_panel * panel_columns;
           const std::size_t last = std::min(o.shape.n, last_panel * panel_columns);

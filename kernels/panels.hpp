@@ -107,10 +107,14 @@ void pack_panel(const Operands& o, std::size_t first, F* panel) {
     }
     return;
   }
-  for (std::size_t j = 0; j < columns; ++j) {
-    const float* from = o.b.at(0, first + j);
-    for (std::size_t k = 0; k < o.shape.k; ++k)
-      panel[k * panel_columns + j] = static_cast<F>(from[k * o.b.row]);
+  constexpr std::size_t block = 64;  // of columns and of panel: stay in the first cache
+  for (std::size_t k0 = 0; k0 < o.shape.k; k0 += block) {
+    const std::size_t end = std::min(o.shape.k, k0 + block);
+    for (std::size_t j = 0; j < columns; ++j) {
+      const float* from = o.b.at(0, first + j);
+      for (std::size_t k = k0; k < end; ++k)
+        panel[k * panel_columns + j] = static_cast<F>(from[k * o.b.row]);
+    }
   }
 }
 
