@@ -6,12 +6,13 @@
 // `sum` each addition; the operands are taken at their exact values. They share a value_type.
 //
 // Versions: this one (any arithmetic, the reference); matmul_emulated.hpp (arrays of hardware
-// floats in, run-time formats); matmul_float32.hpp (binary32, fma-sequential, vectorised: equal bit
-// for bit to this one over Native<float>). Bound, unit roundoff u, depth h of the summation: |out −
-// exact| <= ((1+u)^(h+1) − 1) · sum |a||b| plus underflow; h = K for sequential and fma-sequential,
-// ceil(log2 K) + 1 for pairwise, n + ceil(K/n) for blocked(n) (Higham 2002, section 3.1). For
-// compensated, to nearest, |out − exact| <= u·|exact| + γ²·sum |a||b|, γ = K·u / (1 − K·u) (Ogita,
-// Rump & Oishi 2005, proposition 5.5); for exact, u·|exact|.
+// floats in, run-time formats), which goes by matmul_rounded.hpp and matmul_exact.hpp (vectors,
+// equal bit for bit) where they have a way; matmul_float32.hpp (binary32, fma-sequential,
+// vectorised: equal bit for bit to this one over Native<float>). Bound, unit roundoff u, depth h of
+// the summation: |out − exact| <= ((1+u)^(h+1) − 1) · sum |a||b| plus underflow; h = K for
+// sequential and fma-sequential, ceil(log2 K) + 1 for pairwise, n + ceil(K/n) for blocked(n)
+// (Higham 2002, section 3.1). For compensated, to nearest, |out − exact| <= u·|exact| + γ²·sum
+// |a||b|, γ = K·u / (1 − K·u) (Ogita, Rump & Oishi 2005, proposition 5.5); for exact, u·|exact|.
 #pragma once
 
 #include <algorithm>

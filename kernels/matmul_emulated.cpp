@@ -1,14 +1,19 @@
 #include "kernels/matmul_emulated.hpp"
 
+#include <algorithm>
 #include <bit>
+#include <cmath>
 #include <string>
 #include <type_traits>
 #include <vector>
 
 #include "emu/arrays/arrays.hpp"
+#include "emu/arrays/control_word.hpp"
 #include "emu/core/emulated.hpp"
 #include "emu/core/formats.hpp"
 #include "emu/names.hpp"
+#include "kernels/matmul_exact.hpp"
+#include "kernels/matmul_rounded.hpp"
 
 namespace halfulp::kernels {
 namespace {
@@ -56,11 +61,44 @@ Flags run(const MatmulFormats& formats, Order order, MatmulShape shape, const T*
   return raised & ieee_flags;
 }
 
+bool by_vectors(const MatmulFormats& formats, Order order, MatmulShape shape, const float* a,
+                const float* b, const float* c, float* out, int threads) {
+  return order.kind == OrderKind::exact
+             ? matmul_exact(formats, shape, a, b, c, out, threads)
+             : matmul_rounded(formats, order, shape, a, b, c, out, threads);
+}
+
+// x as binary32; false if a number of it is none of those.
+bool narrow(const double* x, std::size_t n, std::vector<float>& y) {
+  y.resize(n);
+  for (std::size_t i = 0; i < n; ++i) {
+    y[i] = static_cast<float>(x[i]);
+    if (static_cast<double>(y[i]) != x[i] && !std::isnan(x[i])) return false;
+  }
+  return true;
+}
+
+// Of binary64 only what is binary32.
+bool by_vectors(const MatmulFormats& formats, Order order, MatmulShape shape, const double* a,
+                const double* b, const double* c, double* out, int threads) {
+  if (!holds_every_value(formats::binary32, formats.accumulator)) return false;
+  const ControlWord guard;
+  std::vector<float> x, y, z;
+  if (!narrow(a, shape.m * shape.k, x) || !narrow(b, shape.k * shape.n, y)) return false;
+  if (c != nullptr && !narrow(c, shape.m * shape.n, z)) return false;
+  std::vector<float> result(shape.m * shape.n);
+  if (!by_vectors(formats, order, shape, x.data(), y.data(), c != nullptr ? z.data() : nullptr,
+                  result.data(), threads))
+    return false;
+  std::copy(result.begin(), result.end(), out);
+  return true;
+}
+
 }  // namespace
 
 template <class T>
-Flags matmul(const MatmulFormats& formats, Order order, MatmulShape shape, const T* a, const T* b,
-             const T* c, T* out) {
+void matmul(const MatmulFormats& formats, Order order, MatmulShape shape, const T* a, const T* b,
+            const T* c, T* out, Flags* raised, int threads) {
   const bool uses_product = rounds_products(order.kind);
   for (const Format& f :
        {formats.accumulator, uses_product ? formats.product : formats.accumulator}) {
@@ -98,14 +136,16 @@ Flags matmul(const MatmulFormats& formats, Order order, MatmulShape shape, const
   if (needed > width_of<u128>) {
     throw std::invalid_argument(too_wide(needed));
   }
-  return needed <= width_of<u64> ? run<u64>(formats, order, shape, a, b, c, out)
-                                 : run<u128>(formats, order, shape, a, b, c, out);
+  if (raised == nullptr && by_vectors(formats, order, shape, a, b, c, out, threads)) return;
+  const Flags flags = needed <= width_of<u64> ? run<u64>(formats, order, shape, a, b, c, out)
+                                              : run<u128>(formats, order, shape, a, b, c, out);
+  if (raised != nullptr) *raised = flags;
 }
 
-template Flags matmul(const MatmulFormats&, Order, MatmulShape, const float*, const float*,
-                      const float*, float*);
-template Flags matmul(const MatmulFormats&, Order, MatmulShape, const double*, const double*,
-                      const double*, double*);
+template void matmul(const MatmulFormats&, Order, MatmulShape, const float*, const float*,
+                     const float*, float*, Flags*, int);
+template void matmul(const MatmulFormats&, Order, MatmulShape, const double*, const double*,
+                     const double*, double*, Flags*, int);
 
 void matmul_emulated(const float* a, const float* b, float* out, int m, int n, int k,
                      Format accumulator, const Rounding& rounding, const RandomStream& random) {

@@ -17,12 +17,14 @@ struct MatmulFormats {
 };
 
 // out (m, n) = a (m, k) · b (k, n) [+ c (m, n)], row-major; T is float or double and must hold
-// every value of the accumulator's format. c may be null. Returns the flags raised anywhere. Throws
-// std::invalid_argument if T cannot hold the result or the product is too wide for 128-bit
-// significands, and RoundingError as emu/arrays/arrays.hpp says; out is then unchanged.
+// every value of the accumulator's format. c may be null. `raised`, where given, becomes the flags
+// raised anywhere; without it the product may go by matmul_rounded.hpp or matmul_exact.hpp,
+// the same bits sooner, on at most `threads` threads. Throws std::invalid_argument if T cannot hold
+// the result or the product is too wide for 128-bit significands, and RoundingError as
+// emu/arrays/arrays.hpp says; out is then unchanged.
 template <class T>
-Flags matmul(const MatmulFormats& formats, Order order, MatmulShape shape, const T* a, const T* b,
-             const T* c, T* out);
+void matmul(const MatmulFormats& formats, Order order, MatmulShape shape, const T* a, const T* b,
+            const T* c, T* out, Flags* raised = nullptr, int threads = 1);
 
 // The same with k-sequential FMA into one format, no c: what training with a narrow accumulator
 // uses.

@@ -164,9 +164,9 @@ py::tuple outcomes(const py::int_& code, Format from, Format format, const How& 
 
 // Contiguous (m, k), (k, n) and (m, n) arrays of T; the caller has checked shapes.
 template <class T>
-int matmul(const py::array_t<T>& a, const py::array_t<T>& b, const std::optional<py::array_t<T>>& c,
-           py::array_t<T>& out, Format product, Format accumulator, const std::string& order,
-           std::size_t block, const How& how) {
+void matmul(const py::array_t<T>& a, const py::array_t<T>& b,
+            const std::optional<py::array_t<T>>& c, py::array_t<T>& out, Format product,
+            Format accumulator, const std::string& order, std::size_t block, const How& how) {
   using halfulp::kernels::OrderKind;
   halfulp::kernels::Order chosen{OrderKind::sequential, block};
   const auto& names = halfulp::kernels::order_names;
@@ -185,8 +185,8 @@ int matmul(const py::array_t<T>& a, const py::array_t<T>& b, const std::optional
   const T* start = c ? c->data() : nullptr;
   T* to = out.mutable_data();
   const py::gil_scoped_release nogil;
-  return halfulp::kernels::matmul<T>({product, accumulator, how.rounding, how.random}, chosen,
-                                     shape, a.data(), b.data(), start, to);
+  halfulp::kernels::matmul<T>({product, accumulator, how.rounding, how.random}, chosen, shape,
+                              a.data(), b.data(), start, to, nullptr, threads);
 }
 
 // Keyword arguments by hand: pybind's own complaint is a page, not a sentence.

@@ -96,5 +96,6 @@ class Bench {
 // The families of rows, a file each.
 void rounding(Bench& bench);
 void arithmetic(Bench& bench);
+void products(Bench& bench);
 
 }  // namespace halfulp::bench

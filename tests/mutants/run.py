@@ -1,6 +1,6 @@
 """Breaks the core in named ways and shows that the quick check catches each.
 
-Every mutant is one textual change of one file of emu/. For each, a copy of the tree's sources is built into
+Every mutant is one textual change of one file of emu/ or kernels/. For each, a copy of the tree's sources is built into
 halfulp-verify and `--quick --stop-early` is run, on the groups of units that include the file: a mutant is
 caught if the check reports a mismatch (a crash or a hang is not a catch). An unchanged copy runs first, whole,
 and must pass. Exit code 0 if every mutant is caught.
@@ -52,6 +52,9 @@ POSIT = "emu/core/posit.hpp"
 FIXED = "emu/core/fixed_point.hpp"
 CODEBOOK = "emu/core/codebook.hpp"
 NATURAL = "emu/core/natural.hpp"
+ROUNDED = "kernels/matmul_rounded.cpp"
+EXACT = "kernels/matmul_exact.cpp"
+PANELS = "kernels/panels.hpp"
 
 MUTANTS = [
     Mutant(
@@ -521,6 +524,66 @@ MUTANTS = [
         "if (part.compare(whole) >= 0)",
         "if (part.compare(whole) > 0)",
     ),
+    Mutant(
+        "product: sums with more bits than double rounding forgives",
+        ROUNDED,
+        "2 * q.sum.precision + 2 <= digits<F>",
+        "2 * q.sum.precision - 20 <= digits<F>",
+    ),
+    Mutant(
+        "product: products with more bits than sums forgive",
+        ROUNDED,
+        "q.product.precision <= q.sum.precision &&",
+        "",
+    ),
+    Mutant(
+        "product: products below the least sum are lean",
+        ROUNDED,
+        "if (!q.fused && q.product.least_quantum_exponent() < q.sum.least_quantum_exponent()) return false;",
+        "",
+    ),
+    Mutant(
+        "product: an overflow that goes back goes unseen",
+        ROUNDED,
+        "most_sum[j] = larger(most_sum[j], magnitude_bits(next));",
+        "most_sum[j] = magnitude_bits(next);",
+    ),
+    Mutant(
+        "product: the sign of the error of a sum is ignored",
+        ROUNDED,
+        "(bits_of(s) - differ) | 1",
+        "bits_of(s) | 1",
+    ),
+    Mutant(
+        "product: a sum of zero is +0 in down",
+        ROUNDED,
+        "if (q.rounding.mode == Mode::down)",
+        "if (false)",
+    ),
+    Mutant(
+        "product: infinity is left as it is",
+        PANELS,
+        "result = u >= infinity ? infinite : result;",
+        "result = u >= infinity ? u | sign : result;",
+    ),
+    Mutant(
+        "exact product: sums of one bit too many",
+        EXACT,
+        "if (bits(i, j) > 53 ||",
+        "if (bits(i, j) > 66 ||",
+    ),
+    Mutant(
+        "exact product: bits that binary64 lacks are forgotten",
+        EXACT,
+        "static_cast<u64>(magnitude >> shift) | static_cast<u64>(rest)",
+        "static_cast<u64>(magnitude >> shift)",
+    ),
+    Mutant(
+        "exact product: zeros of one sign give +0",
+        EXACT,
+        "mixed ? formats_.rounding.mode == Mode::down : minus",
+        "mixed ? formats_.rounding.mode == Mode::down : false",
+    ),
 ]
 
 SOURCES = [
@@ -533,6 +596,7 @@ SOURCES = [
     "tests/verify/number_systems.cpp",
     "tests/verify/block_formats.cpp",
     "tests/verify/cuda_headers.cpp",
+    "tests/verify/products.cpp",
     "tests/oracle/oracle.cpp",
     "tests/oracle/rational.cpp",
     "tests/oracle/systems.cpp",
@@ -546,6 +610,11 @@ SOURCES = [
     "emu/arrays/look_up.cpp",
     "emu/arrays/float_arithmetic.cpp",
     "emu/arrays/float_arithmetic_avx512.cpp",
+    "kernels/matmul_emulated.cpp",
+    "kernels/matmul_exact.cpp",
+    "kernels/matmul_float32.cpp",
+    "kernels/matmul_rounded.cpp",
+    "kernels/operand_range.cpp",
 ]
 # Files of tests/verify that make units.
 GROUPS = [
@@ -556,6 +625,7 @@ GROUPS = [
     "cuda_headers",
     "float32_path",
     "float_arithmetic",
+    "products",
 ]
 FLAGS = ["-std=c++20", "-O1", "-ffp-contract=off", "-w"]
 
@@ -638,7 +708,7 @@ def compile_one(tree: Path, source: str, target: Path) -> None:
 
 
 def copy_tree(to: Path) -> Path:
-    for part in ("emu", "tests/oracle", "tests/verify"):
+    for part in ("emu", "kernels", "tests/oracle", "tests/verify"):
         shutil.copytree(ROOT / part, to / part)
     return to
 

@@ -11,6 +11,7 @@ std::vector<Unit> stochastic_units(Level level);        // every value of the ra
 std::vector<Unit> wide_format_units(Level level);       // boundaries x weighted random
 std::vector<Unit> float32_units(Level level);           // the float32 array path against the core
 std::vector<Unit> float_arithmetic_units(Level level);  // arithmetic over arrays against the core
+std::vector<Unit> product_units(Level level);           // the vectorised products against the core
 std::vector<Unit> number_system_units(Level level);     // posits, fixed point, codebooks
 std::vector<Unit> block_format_units(Level level);      // scales and elements of blocks
 std::vector<Unit> cuda_header_units(Level level);  // the core against CUDA's conversion headers
@@ -33,6 +34,7 @@ inline constexpr Group groups[] = {
     {"cuda_headers", cuda_header_units, 18},
     {"float32_path", float32_units, 7},
     {"float_arithmetic", float_arithmetic_units, 7},
+    {"products", product_units, 7},
 };
 // clang-format on
 

@@ -381,7 +381,7 @@ def matmul32(
     order: str,
     block: typing.SupportsInt | typing.SupportsIndex,
     how: How,
-) -> int: ...
+) -> None: ...
 def matmul64(
     a: numpy.typing.NDArray[numpy.float64],
     b: numpy.typing.NDArray[numpy.float64],
@@ -392,7 +392,7 @@ def matmul64(
     order: str,
     block: typing.SupportsInt | typing.SupportsIndex,
     how: How,
-) -> int: ...
+) -> None: ...
 def mean_magnitudes(
     x: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
     counts: typing.Annotated[numpy.typing.ArrayLike, numpy.uint8],

@@ -10,7 +10,7 @@ _MOST = 1024
 
 
 def threads() -> int:
-    """How many threads `round`, `encode` and `decode` share a large array among."""
+    """How many threads `round`, `encode`, `decode`, arithmetic and `matmul` share large arrays among."""
     return _core.threads()
 
 
