@@ -178,39 +178,43 @@ __global__ void __launch_bounds__(threads)
 // itself to the upper element, else |x| > c·D. With t the point, or in the first case the next
 // lower binary64 number, both are |x| > t; and as |x| is of binary32, |x| > (t cut to binary32).
 
+//
+// Up and down take the values themselves for points, which belong to the upper element towards zero
+// and not away from it. So that both signs compare with one number, it is twice the cut point, and
+// one more if anything was cut off: |x| >= c·D is then 2|x| + 1 > key, and |x| > c·D is 2|x| > key,
+// in bits of binary32. Away from zero there is one point more, at zero.
+
 constexpr int points = 7;  // of E2M1
 struct Points {
-  double at[2][points];     // by sign
-  u64 included[2][points];  // 1: the point itself belongs to the upper element
-  bool by_sign;
+  double at[points];
+  long long included[points];  // 1: the point itself belongs to the upper element
+  std::uint32_t down;          // by sign: 1 for down, 0 for up
 };
 
+bool is_by_sign(Mode mode) {
+  return mode == Mode::up || mode == Mode::down;
+}
+
 Points points_of(Format element, Mode mode) {
-  Points p{};
+  Points p{.down = mode == Mode::down ? 1u : 0u};
   const auto value = [&](u64 code) {
     const Unpacked<u64> v = unpack(code, element);
     return std::ldexp(static_cast<double>(v.significand), v.exponent);
   };
-  p.by_sign = mode == Mode::up || mode == Mode::down;
-  for (int s = 0; s < 2; ++s) {
-    for (u64 k = 0; k < points; ++k) {
-      const double lower = value(k), upper = value(k + 1);
-      const bool odd = k % 2 != 0;
-      const auto set = [&](double at, bool included) {
-        p.at[s][k] = at, p.included[s][k] = included ? 1 : 0;
-      };
-      switch (mode) {
-        case Mode::nearest_even: set((lower + upper) / 2, odd); break;
-        case Mode::nearest_away: set((lower + upper) / 2, true); break;
-        case Mode::nearest_zero: set((lower + upper) / 2, false); break;
-        case Mode::toward_zero: set(upper, true); break;
-        case Mode::away: set(lower, false); break;
-        case Mode::odd: set(odd ? upper : lower, odd); break;
-        default: {  // up, down
-          const bool away = (mode == Mode::up) == (s == 0);
-          set(away ? lower : upper, !away);
-        }
-      }
+  for (u64 k = 0; k < points; ++k) {
+    const double lower = value(k), upper = value(k + 1);
+    const bool odd = k % 2 != 0;
+    const auto set = [&](double at, bool included) {
+      p.at[k] = at, p.included[k] = included ? 1 : 0;
+    };
+    switch (mode) {
+      case Mode::nearest_even: set((lower + upper) / 2, odd); break;
+      case Mode::nearest_away: set((lower + upper) / 2, true); break;
+      case Mode::nearest_zero: set((lower + upper) / 2, false); break;
+      case Mode::toward_zero: set(upper, true); break;
+      case Mode::away: set(lower, false); break;
+      case Mode::odd: set(odd ? upper : lower, odd); break;
+      default: set(upper, false);  // up, down
     }
   }
   return p;
@@ -252,23 +256,30 @@ __global__ void __launch_bounds__(threads)
   const double unit =
       static_cast<double>(__uint_as_float(scale << 20) * 0x1p120f) * tensor;  // both exact
 
-  std::uint32_t t[by_sign ? 2 : 1][points];
+  std::uint32_t t[points];
 #pragma unroll
-  for (int s = 0; s < (by_sign ? 2 : 1); ++s) {
-#pragma unroll
-    for (int k = 0; k < points; ++k) {
-      const auto bits = static_cast<u64>(__double_as_longlong(edge.at[s][k] * unit));
+  for (int k = 0; k < points; ++k) {
+    const double point = edge.at[k] * unit;
+    if constexpr (by_sign) {
+      const float at = __double2float_rz(point);
+      t[k] = 2 * __float_as_uint(at) + (static_cast<double>(at) != point ? 1u : 0u);
+    } else {
       // A point at zero is never included, and unit is not zero but for empty blocks.
-      t[s][k] = __float_as_uint(__double2float_rz(
-          __longlong_as_double(static_cast<long long>(bits - edge.included[s][k]))));
+      const long long bits = __double_as_longlong(point) - edge.included[k];
+      t[k] = __float_as_uint(__double2float_rz(__longlong_as_double(bits)));
     }
   }
   std::uint32_t code[elements];
 #pragma unroll
   for (int k = 0; k < elements; ++k) {
-    const std::uint32_t u = v[k] & 0x7fffffffu;
-    std::uint32_t c = count_below(u, t[0]);
-    if constexpr (by_sign) c = (v[k] >> 31) != 0 ? count_below(u, t[1]) : c;
+    std::uint32_t c = 0;
+    if constexpr (by_sign) {
+      const std::uint32_t key = __funnelshift_l(v[k], v[k], 1) ^ edge.down;  // odd: towards zero
+      c = count_below(key, t);
+      c = min(c + ((key & 1) == 0 && key != 0 ? 1u : 0u), 7u);
+    } else {
+      c = count_below(v[k] & 0x7fffffffu, t);
+    }
     code[k] = c | ((v[k] >> 28) & 8u);
   }
   store_codes<packed>(codes, first, n, special || scale == 0, code);
@@ -386,8 +397,11 @@ __global__ void __launch_bounds__(threads)
                  int columns_shift, const TensorScale* tensor_scale,
                  const __grid_constant__ ValueTables tables) {
   using Unit = std::conditional_t<two_level, double, Out>;
-  constexpr int size = 4;  // elements of a group: one block, one store of 16 bytes (or two)
-  constexpr int groups = 4;
+  constexpr int size = 16 / sizeof(Out);  // elements of a group: of one block, stored at once
+  constexpr int groups = 16 / size;
+  using Codes = std::conditional_t<
+      size*(packed ? 4 : 8) == 8, std::uint8_t,
+      std::conditional_t<size*(packed ? 4 : 8) == 16, std::uint16_t, std::uint32_t>>;
   constexpr u64 step = static_cast<u64>(threads) * size;
   __shared__ Unit element[256];
   __shared__ Unit scale[256];
@@ -408,10 +422,7 @@ __global__ void __launch_bounds__(threads)
 #pragma unroll
       for (int g = 0; g < groups; ++g) {
         const u64 at = first + static_cast<u64>(g) * step;
-        if constexpr (packed)
-          in[g] = *reinterpret_cast<const std::uint16_t*>(codes + at / 2);
-        else
-          in[g] = *reinterpret_cast<const std::uint32_t*>(codes + at);
+        in[g] = *reinterpret_cast<const Codes*>(codes + (packed ? at / 2 : at));
         of[g] = scales[at >> columns_shift];
       }
 #pragma unroll
@@ -663,7 +674,7 @@ void launch_quantize(const Array& x, const DeviceBlocks& to, const BlockFormat& 
     const auto plan = make_float_plan<float>(f.scale, saturating(f.scale, f.scale_mode), 0, true);
     const Points edge = points_of(f.element, mode);
     const auto kernel =
-        edge.by_sign ? two_level_kernel<In, true, packed> : two_level_kernel<In, false, packed>;
+        is_by_sign(mode) ? two_level_kernel<In, true, packed> : two_level_kernel<In, false, packed>;
     kernel<<<blocks, threads, 0, stream>>>(values, codes, scales, n, to.tensor, plan, edge);
   }
   require_launched("quantising on the device");

@@ -266,16 +266,19 @@ constexpr std::uint32_t table_places(std::uint32_t codes) {
                             : codes ^ ((codes >> 5) & 0x007c007cu);
 }
 
-// Magnitudes (bits of the carrier) from 1 up to `low` have one result, by sign, and so have all
-// finite ones from `high` on: most of bfloat16's.
+// Magnitudes (codes of the 16-bit type) from 1 up to `low` have one result, by sign, and so have
+// all finite ones from `high` on: most of bfloat16's. Both begin binades, as `infinity` does.
 struct TableEdges {
-  std::uint32_t low, high;
+  std::uint32_t low, high, infinity;
 };
-TableEdges table_edges(Format f) {
-  const auto power = [](int e) {
-    return e < -126 ? 1u : e > 127 ? 0x7f800000u : static_cast<std::uint32_t>(e + 127) << 23;
+TableEdges table_edges(Format in, Format f) {
+  const auto power = [&](int e) {
+    return e < in.emin()   ? 1u
+           : e > in.emax() ? static_cast<std::uint32_t>(in.infinity_code())
+                           : static_cast<std::uint32_t>(e - in.emin() + 1) << in.fraction_bits();
   };
-  return {power(f.least_quantum_exponent() - 1), power(f.emax() + 1)};
+  return {power(f.least_quantum_exponent() - 1), power(f.emax() + 1),
+          static_cast<std::uint32_t>(in.infinity_code())};
 }
 
 template <class In, class Out, bool plain>
@@ -300,31 +303,45 @@ __global__ void __launch_bounds__(table_threads, 1)
   };
   if (at + piece <= n) fetch(at);
 
-  const auto finite = [&](std::uint32_t v) {
-    return finish<float, is_codes<Out>, plain>(
-        v, round_magnitude<float, Body::deterministic, is_codes<Out>, plain>(v, plan, 0u), plan);
+  // Words of positive codes, and those of the same codes with a sign.
+  constexpr std::uint32_t sign = 0x80000000u;
+  constexpr std::uint32_t half = 32768 / per_word;
+  const auto rounded = [&](std::uint32_t v) {
+    return round_magnitude<float, Body::deterministic, is_codes<Out>, plain>(v, plan, 0u);
   };
-  const std::uint32_t tiny[2] = {finite(1), finite(0x80000001u)};
-  for (std::uint32_t w = threadIdx.x; w < 65536 / per_word; w += table_threads) {
+  const auto finished = [&](std::uint32_t v, std::uint32_t magnitude) -> std::uint32_t {
+    return Out::store(finish<float, is_codes<Out>, plain>(v, magnitude, plan));
+  };
+  constexpr std::uint32_t everywhere = sizeof(Entry) == 2 ? 0x00010001u : 0x01010101u;
+  const std::uint32_t tiny[2] = {finished(1, rounded(1)) * everywhere,
+                                 finished(sign | 1, rounded(sign | 1)) * everywhere};
+  const std::uint32_t over[2] = {Out::store(plan.overflow[0]) * everywhere,
+                                 Out::store(plan.overflow[1]) * everywhere};
+  const bool by_sign = plan.sign_bit != 0;
+  for (std::uint32_t w = threadIdx.x; w < half; w += table_threads) {
     const std::uint32_t first = table_places<Entry>(w * per_word);  // its own inverse
-    std::uint32_t word = 0;
+    std::uint32_t positive = first < edges.low ? tiny[0] : over[0];
+    std::uint32_t negative = first < edges.low ? tiny[1] : over[1];
+    if (first == 0 || (first >= edges.low && first < edges.high) || first >= edges.infinity) {
+      positive = negative = 0;
 #pragma unroll
-    for (int k = 0; k < per_word; ++k) {
-      const std::uint32_t v = In::load(static_cast<std::uint16_t>(first + k));
-      const std::uint32_t u = v & 0x7fffffffu;
-      std::uint32_t result = 0;
-      if (is_special<float>(v)) {
-        result = special_result(v, plan);
-      } else if (u >= edges.high) {
-        result = (v >> 31) != 0 ? plan.overflow[1] : plan.overflow[0];
-      } else if (u != 0 && u < edges.low) {
-        result = (v >> 31) != 0 ? tiny[1] : tiny[0];
-      } else {
-        result = finite(v);
+      for (int k = 0; k < per_word; ++k) {
+        const std::uint32_t v = In::load(static_cast<std::uint16_t>(first + k));
+        std::uint32_t a = 0, b = 0;
+        if (is_special<float>(v)) {
+          a = Out::store(special_result(v, plan));
+          b = Out::store(special_result(v | sign, plan));
+        } else {
+          const std::uint32_t r = rounded(v);
+          a = finished(v, r);
+          b = finished(v | sign, by_sign ? rounded(v | sign) : r);
+        }
+        positive |= a << (8 * sizeof(Entry) * k);
+        negative |= b << (8 * sizeof(Entry) * k);
       }
-      word |= static_cast<std::uint32_t>(Out::store(result)) << (8 * sizeof(Entry) * k);
     }
-    words[w] = word;
+    words[w] = positive;
+    words[w + half] = negative;
   }
   __syncthreads();
 
@@ -372,7 +389,7 @@ bool launch_table(const Array& x, const Array& out, Format f, const FloatPlan<fl
     return false;
   kernel<<<static_cast<unsigned>(processors), table_threads, bytes, stream>>>(
       static_cast<const std::uint16_t*>(x.data), static_cast<Entry*>(out.data), out.size(), plan,
-      table_edges(f));
+      table_edges(x.format, f));
   require_launched("rounding on the device by a table");
   return true;
 }
