@@ -74,8 +74,13 @@ class _Library:
         where = {"device": like.device} if self.is_torch else {}
         return self.module.empty(tuple(shape), dtype=getattr(self.module, dtype), **where)
 
-    def contiguous(self, x: Any) -> Any:
-        return x.contiguous() if self.is_torch else self.module.ascontiguousarray(x)
+    def require_contiguous(self, x: Any, what: str) -> None:
+        if not (x.is_contiguous() if self.is_torch else x.flags.c_contiguous):
+            copy = "contiguous()" if self.is_torch else "copy()"
+            raise ValueError(
+                f"{what} is a view that is not contiguous, and block formats on a GPU copy "
+                f"nothing; pass {what}.{copy}"
+            )
 
     def to_host(self, x: Any) -> Any:
         return x.cpu().numpy() if self.is_torch else self.module.asnumpy(x)

@@ -79,10 +79,11 @@ class DeviceQuantized(Quantized):
             raise TypeError(f"dtype is {name}; it must be float16, bfloat16, float32 or float64")
         library = _library_of(self.codes)
         with library.on_device_of(self.codes):
-            codes, scales = library.contiguous(self.codes), library.contiguous(self.scales)
-            out = library.new(codes, list(self.shape), name)
+            library.require_contiguous(self.codes, "codes")
+            library.require_contiguous(self.scales, "scales")
+            out = library.new(self.codes, list(self.shape), name)
             _cuda().dequantize(
-                _blocks(library, codes, scales, self.zero_points, self.tensor_scale),
+                _blocks(library, self.codes, self.scales, self.zero_points, self.tensor_scale),
                 f,
                 self.axis,
                 list(self.shape),
@@ -102,7 +103,7 @@ class DeviceQuantized(Quantized):
         bits = self.format.element_bits
         flat = self.codes.reshape(-1)
         if bits == 8:
-            return _library_of(flat).contiguous(flat)
+            return flat
         if bits != 4:
             raise ValueError(
                 f"codes of {bits} bits are not packed on a GPU, only those of 4 and 8; use "
@@ -140,7 +141,7 @@ def _blocks(library: _Library, codes: Any, scales: Any, zero_points: Any, tensor
 
 
 def quantize_on_device(x: Any, f: BlockFormat, axis: int, how: How) -> DeviceQuantized:
-    """x in the block format. axis: from 0 on. A view that is not contiguous is copied first."""
+    """x, which is contiguous, in the block format. axis: from 0 on."""
     cuda = _cuda()
     library = _library_of(x)
     dtype = library.dtype_name(x)
@@ -149,7 +150,7 @@ def quantize_on_device(x: Any, f: BlockFormat, axis: int, how: How) -> DeviceQua
     shape = list(x.shape)
     counts = _core.block_counts(f, shape, axis)
     with library.on_device_of(x):
-        x = library.contiguous(x)
+        library.require_contiguous(x, "x")
         codes = library.new(x, shape, "uint8" if f.element_bits <= 8 else "uint16")
         scales = library.new(x, counts, np.dtype(_code_dtype(f.scale)).name)
         zero_points = library.new(x, counts, "int32") if f.is_affine else None

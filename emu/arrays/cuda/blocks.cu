@@ -620,7 +620,7 @@ void require_matching(const DeviceBlocks& a, const BlockFormat& f, const BlockLa
           "which must be whole blocks");
     }
   }
-  if (is_affine(f.coding) && a.zero_points == nullptr)
+  if (is_affine(f.coding) && a.zero_points == nullptr && layout.block_count() != 0)
     throw std::invalid_argument("integers with a zero point need an array of zero points");
   if (f.tensor_target != 0 && a.tensor == nullptr)
     throw std::invalid_argument("a format with a tensor scale needs memory for it");
