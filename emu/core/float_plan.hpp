@@ -75,8 +75,9 @@ struct FloatPlan {
 // Which of the bodies a plan needs: uniform over an array, so chosen once.
 enum class Body : std::uint8_t {
   deterministic,
-  stochastic,        // R is not longer than the tail, or the sum is never taken
-  stochastic_finer,  // one further sum
+  stochastic,         // R is not longer than the tail, or the sum is never taken
+  stochastic_finer,   // one further sum
+  stochastic_finer2,  // two: 64 random bits of binary32 elements
   stochastic_equal,
   stochastic_any,  // decides for itself
 };
@@ -195,7 +196,8 @@ constexpr typename FloatTraits<F>::Bits round_magnitude(typename FloatTraits<F>:
     if (any ? p.equal : body == Body::stochastic_equal) {
       sum = detail::sum_to_odd(magnitude, least_normal);
       addend = p.tail & (Bits{0} - static_cast<Bits>(random >> (random_width - 1)));
-    } else if (any ? p.finer[0] != 0 : body == Body::stochastic_finer) {
+    } else if (any ? p.finer[0] != 0
+                   : body == Body::stochastic_finer || body == Body::stochastic_finer2) {
       // What the sum cut off, plus the bits of R below the tail, may carry one more. Bits of the
       // rest below R's last cannot: R has zeros there.
       const F cut = detail::exact_difference(detail::float_of<F>(sum), least_normal);
@@ -203,9 +205,11 @@ constexpr typename FloatTraits<F>::Bits round_magnitude(typename FloatTraits<F>:
           small, detail::bits_of(detail::exact_difference(magnitude, cut)), 0));
       Random part = 0;
       int at = random_width;
-      constexpr int sums = any && random_width > 32 && sizeof(F) == 4 ? 3 : 1;
+      constexpr int sums = body == Body::stochastic_finer2              ? 2
+                           : any && random_width > 32 && sizeof(F) == 4 ? 3
+                                                                        : 1;
       for (int k = 0; k < sums; ++k) {
-        if (k > 0 && p.finer[k] == 0) break;
+        if (any && k > 0 && p.finer[k] == 0) break;
         const F scale = detail::float_of<F>(p.finer[k]);
         const Bits next = detail::sum_toward_zero(rest, scale);
         at -= finer_bits<F>;

@@ -5,7 +5,9 @@
 #include <cmath>
 #include <vector>
 
+#include "emu/arrays/cuda/blocks.hpp"
 #include "emu/arrays/cuda/round.hpp"
+#include "emu/block_names.hpp"
 #include "emu/core/formats.hpp"
 #include "emu/names.hpp"
 #include "tests/device/device.cuh"
@@ -67,7 +69,8 @@ double quantile(std::vector<double> v, double q) {
 }
 
 struct Bench {
-  std::byte *x, *y, *a, *b;
+  std::byte *x, *y, *a, *b, *c;
+  cuda::TensorScale* tensor;
   Timer timer;
   const char* data = "";
 
@@ -76,6 +79,8 @@ struct Bench {
     CHECK(cudaMalloc(&y, elements * 4));
     CHECK(cudaMalloc(&a, elements * 4));
     CHECK(cudaMalloc(&b, elements * 4));
+    CHECK(cudaMalloc(&c, elements * 4));
+    CHECK(cudaMalloc(&tensor, sizeof(cuda::TensorScale)));
     CHECK(cudaMemset(a, 0x5A, elements * 4));
   }
 
@@ -94,18 +99,84 @@ struct Bench {
                   mode_names[static_cast<int>(rounding.mode)]);
       return;
     }
-    const u64 bytes = n * (size_of(in) + size_of(out));
     const RandomStream random{42, 1, 2, 0, count};
+    const char* operation = holds_codes(out) ? "encode" : "round";
+    measure(operation, format_of(in), name_of(f), rounding.mode, count, n,
+            n * (size_of(in) + size_of(out)), [&] { cuda::round(from, to, f, rounding, random); });
+  }
+
+  // binary32 to codes of 4 bits, two a byte.
+  void packed(Format f, Rounding rounding) {
+    rounding.nan_to = NanTo::zero;
+    const u64 n = elements;
+    const Array from{
+        x, Element::binary32, formats::binary32, {static_cast<std::ptrdiff_t>(n)}, {4}};
+    measure("encode packed", formats::binary32, name_of(f), rounding.mode, 0, n, n * 4 + n / 2,
+            [&] { cuda::encode_packed(from, reinterpret_cast<std::uint8_t*>(y), f, rounding); });
+  }
+
+  // Elements of 4 bits are packed. The scales lie behind the codes.
+  void blocks(const char* name, ScaleRule rule, Element in, Mode mode) {
+    BlockFormat f = parse_block_format(name);
+    if (is_power_of_two_rule(f.rule)) f.rule = rule;
+    const u64 n = elements * 4 / size_of(in);
+    const Made made(*this, f, n, y);
+    const Array from{
+        x, in, format_of(in), {made.length}, {static_cast<std::ptrdiff_t>(size_of(in))}};
+    if (!cuda::quantize_has_fast_path(from, made.blocks, f, made.layout, mode)) {
+      std::printf("no fast path: %s %s\n", name, mode_names[static_cast<int>(mode)]);
+      return;
+    }
+    measure("quantize", format_of(in), std::string(name) + " " + std::string(name_of(f.rule)), mode,
+            0, n, n * size_of(in) + made.bytes,
+            [&] { cuda::quantize(from, made.blocks, f, made.layout, mode); });
+  }
+  void values(const char* name, Element out) {
+    const BlockFormat f = parse_block_format(name);
+    const u64 n = elements * 4 / size_of(out);
+    const Made made(*this, f, n, y);
+    const Array from{x, Element::binary32, formats::binary32, {made.length}, {4}};
+    if (out == Element::binary32)
+      cuda::quantize(from, made.blocks, f, made.layout, Mode::nearest_even);
+    const auto size = static_cast<std::ptrdiff_t>(size_of(out));
+    const Array to{b, out, format_of(out), {made.length}, {size}};
+    measure("dequantize", format_of(out), name, Mode::nearest_even, 0, n,
+            n * size_of(out) + made.bytes,
+            [&] { cuda::dequantize(made.blocks, to, f, made.layout); });
+  }
+
+  struct Made {
+    std::ptrdiff_t length;
+    BlockLayout layout;
+    u64 bytes;
+    cuda::DeviceBlocks blocks;
+    Made(const Bench& bench, const BlockFormat& f, u64 n, std::byte* at)
+        : length(static_cast<std::ptrdiff_t>(n)), layout(make_layout(f, {length}, 0)) {
+      const bool packed = f.element_bits() == 4;
+      const std::ptrdiff_t code_bytes = packed ? length / 2 : length;
+      const auto count = static_cast<std::ptrdiff_t>(layout.block_count());
+      bytes = static_cast<u64>(code_bytes + count);
+      blocks = {.codes = {at, Element::code8, f.element, {code_bytes}, {1}},
+                .packed = packed,
+                .scales = {at + code_bytes, Element::code8, f.scale, {count}, {1}},
+                .tensor = bench.tensor};
+    }
+  };
+
+  // bytes: what the operation reads and writes, once each.
+  template <class Work>
+  void measure(const char* operation, Format in, const std::string& format, Mode mode, int count,
+               u64 n, u64 bytes, Work work) {
     std::vector<double> ratios, rates, copies;
     for (int k = -2; k < rounds; ++k) {
-      const double by_kernel = timer.seconds([&] { cuda::copy(a, b, bytes / 2 / 16 * 16); });
+      const double by_kernel = timer.seconds([&] { cuda::copy(a, c, bytes / 2 / 16 * 16); });
       const double by_driver =
-          timer.seconds([&] { CHECK(cudaMemcpyAsync(b, a, bytes / 2, cudaMemcpyDeviceToDevice)); });
+          timer.seconds([&] { CHECK(cudaMemcpyAsync(c, a, bytes / 2, cudaMemcpyDeviceToDevice)); });
       const double copied = std::min(by_kernel, by_driver);
-      const double rounded = timer.seconds([&] { cuda::round(from, to, f, rounding, random); });
+      const double taken = timer.seconds(work);
       if (k < 0) continue;
-      ratios.push_back(copied / rounded);
-      rates.push_back(static_cast<double>(n) / rounded);
+      ratios.push_back(copied / taken);
+      rates.push_back(static_cast<double>(n) / taken);
       copies.push_back(static_cast<double>(bytes) / copied);
     }
     std::printf(
@@ -113,10 +184,9 @@ struct Bench {
         "\"random_bits\": %d, \"data\": \"%s\", "
         "\"elements_per_second\": %.4g, \"copy_bytes_per_second\": %.4g, \"ratio\": %.3f, "
         "\"ratio_low\": %.3f, \"ratio_high\": %.3f}\n",
-        holds_codes(out) ? "encode" : "round", name_of(format_of(in)).c_str(), name_of(f).c_str(),
-        mode_names[static_cast<int>(rounding.mode)], is_stochastic(rounding.mode) ? count : 0, data,
-        quantile(rates, 0.5), quantile(copies, 0.5), quantile(ratios, 0.5), quantile(ratios, 0.1),
-        quantile(ratios, 0.9));
+        operation, name_of(in).c_str(), format.c_str(), mode_names[static_cast<int>(mode)],
+        is_stochastic(mode) ? count : 0, data, quantile(rates, 0.5), quantile(copies, 0.5),
+        quantile(ratios, 0.5), quantile(ratios, 0.1), quantile(ratios, 0.9));
     std::fflush(stdout);
   }
 };
@@ -150,9 +220,26 @@ int main() {
     bench.row(Element::binary32, Element::code8, e4m3, {.mode = Mode::stochastic}, 8);
     bench.row(Element::binary32, Element::code16, formats::binary16, {}, 32);
     // The same bytes as bfloat16: two elements of alike distribution in each binary32's place.
-    bench.row(Element::bfloat16, Element::bfloat16, e4m3, {}, 32);
-    bench.row(Element::bfloat16, Element::code8, e4m3, {}, 32);
-    bench.row(Element::binary16, Element::binary16, e4m3, {}, 32);
+    for (const Element in : {Element::bfloat16, Element::binary16}) {
+      for (const Mode mode : {Mode::nearest_even, Mode::up}) {
+        bench.row(in, in, e4m3, {.mode = mode}, 32);
+        bench.row(in, Element::code8, e4m3, {.mode = mode}, 32);
+      }
+    }
+    for (const Mode mode : {Mode::nearest_even, Mode::up, Mode::toward_zero})
+      bench.packed(formats::float4_e2m1fn, {.mode = mode});
+    for (const char* name :
+         {"mxfp8_e4m3", "mxfp8_e5m2", "mxfp6_e2m3", "mxfp6_e3m2", "mxfp4", "mxint8", "nvfp4"}) {
+      for (const Mode mode : {Mode::nearest_even, Mode::up, Mode::odd})
+        bench.blocks(name, ScaleRule::floor, Element::binary32, mode);
+    }
+    for (const ScaleRule rule : {ScaleRule::ceil, ScaleRule::rceil, ScaleRule::even})
+      bench.blocks("mxfp4", rule, Element::binary32, Mode::nearest_even);
+    for (const char* name : {"mxfp8_e4m3", "mxfp4", "nvfp4"})
+      bench.blocks(name, ScaleRule::floor, Element::bfloat16, Mode::nearest_even);
+    for (const char* name : {"mxfp8_e4m3", "mxfp4", "mxint8", "nvfp4"})
+      bench.values(name, Element::binary32);
+    bench.values("nvfp4", Element::binary64);
   }
   CHECK(cudaMemcpy(bench.a, bench.x, elements * 2, cudaMemcpyDeviceToDevice));
   narrow<double><<<blocks / 2, 256>>>(reinterpret_cast<const float*>(bench.a),

@@ -345,9 +345,7 @@ def groups(root: Path) -> Iterator[tuple[str, list[Row]]]:
                 e.of("torch"),
                 "dtypes.md",
             ),
-            Row(
-                "DLPack and GPU arrays", works(lambda: named("dlpack")), e.of("DLPack"), "status.md"
-            ),
+            Row("DLPack", works(lambda: named("dlpack")), e.of("DLPack"), "status.md"),
         ],
     )
 

@@ -1,4 +1,4 @@
-"""halfulp.round and encode of arrays on a GPU against the same of NumPy arrays, bit for bit.
+"""halfulp.round, encode and quantize of arrays on a GPU against the same of NumPy arrays, bit for bit.
 
     python tests/device/python_arrays.py      # needs a GPU, and torch or CuPy; else it says "skipped"
 
@@ -84,6 +84,74 @@ def check(name: str, to_device: object, to_host: object, on_stream: object) -> N
         failures += 1
 
 
+def check_blocks(name: str, to_device: object, to_host: object, on_stream: object) -> None:
+    global failures
+    for dtype in ("float16", "float32", "float64"):
+        x = np.where(np.isfinite(inputs(dtype)), inputs(dtype), np.asarray(1, dtype))
+        x[3, 5], x[7, 11] = np.nan, np.inf
+        for f, more in (
+            ("mxfp8_e4m3", {}),
+            ("mxfp8_e5m2", {"rule": "rceil", "rounding": "up"}),
+            ("mxfp6_e2m3", {"axis": 0}),
+            ("mxfp4", {"rule": "even", "rounding": "odd"}),
+            ("mxfp4", {"rounding": "stochastic", "seed": 3, "random_bits": 8, "offset": 5}),
+            ("mxint8", {}),
+            ("nvfp4", {}),
+            ("nvfp4", {"rounding": "down"}),
+            ("nvfp4_te", {}),
+            ("uint4_affine", {}),
+            ("bfp_m7_e8_b16", {"axis": 0}),
+        ):
+            for view in (np.s_[:], np.s_[::2, 1::3], np.s_[3], np.s_[:0]):
+                what = f"{name} {dtype} {f} {more} {view}"
+                with on_stream():
+                    q = hu.quantize(to_device(x[view].copy()), f, **more)
+                    ours = hu.quantize(x[view], f, **more)
+                    same(to_host(q.codes), ours.codes, f"codes {what}")
+                    same(to_host(q.scales), ours.scales, f"scales {what}")
+                    if ours.zero_points is not None:
+                        same(to_host(q.zero_points), ours.zero_points, f"zero points {what}")
+                    if ours.tensor_scale is not None:
+                        same(
+                            to_host(q.tensor_scale).reshape(1),
+                            np.array([ours.tensor_scale]),
+                            f"tensor scale {what}",
+                        )
+                    for to in ("float32", "float64", "float16"):
+                        got = to_host(q.dequantize(to))
+                        want = ours.dequantize(to, "nearest-even")
+                        if np.isnan(got).tolist() != np.isnan(want).tolist():
+                            print(f"NaN elsewhere: {what}")
+                            failures += 1
+                        same(np.nan_to_num(got), np.nan_to_num(want), f"dequantize {to} {what}")
+                    if q.format.element_bits in (4, 8):
+                        same(to_host(q.pack()), ours.pack(), f"pack {what}")
+                    host = q.host()
+                    same(host.codes, ours.codes, f"host {what}")
+                    if host.bits != ours.bits or q.bits != ours.bits or q.shape != ours.shape:
+                        print(f"bits or shape: {what}")
+                        failures += 1
+    device = to_device(np.ones((32, 32), np.float32))
+    for call, word in (
+        (lambda: hu.quantize(device, "mxfp4", rule="mse"), "mse"),
+        (lambda: hu.quantize(device[:, ::2], "mxfp4"), "contiguous"),
+        (lambda: hu.quantize(device, "nvfp4_16x16"), "square"),
+        (lambda: hu.quantize(device, "mxfp4", axis=2), "axis"),
+        (lambda: hu.quantize(device, "mxfp8_e4m3").dequantize("uint8"), "dtype"),
+        (lambda: hu.quantize(device, "mxfp8_e4m3").scale_values, "host"),
+        (lambda: hu.quantize(device, "mxfp6_e2m3").pack(), "6 bits"),
+    ):
+        try:
+            call()
+        except (TypeError, ValueError) as error:
+            if word in str(error):
+                continue
+            print(f"an error without {word}: {error}")
+        else:
+            print(f"not refused: {word}")
+        failures += 1
+
+
 def main() -> int:
     found = False
     if importlib.util.find_spec("torch"):
@@ -91,12 +159,13 @@ def main() -> int:
 
         if torch.cuda.is_available():
             found = True
-            check(
-                "torch",
-                lambda x: torch.from_numpy(x.copy()).cuda(),
-                lambda t: t.cpu().numpy(),
-                lambda: torch.cuda.stream(torch.cuda.Stream()),
-            )
+            for each in (check, check_blocks):
+                each(
+                    "torch",
+                    lambda x: torch.from_numpy(x.copy()).cuda(),
+                    lambda t: t.cpu().numpy(),
+                    lambda: torch.cuda.stream(torch.cuda.Stream()),
+                )
             x = torch.randn(1000, device="cuda").to(torch.bfloat16)
             got = hu.round(x, "float8_e4m3fn").to(torch.float32).cpu().numpy()
             same(
@@ -107,7 +176,8 @@ def main() -> int:
 
         if cupy.cuda.runtime.getDeviceCount():
             found = True
-            check("cupy", cupy.asarray, cupy.asnumpy, cupy.cuda.Stream)
+            for each in (check, check_blocks):
+                each("cupy", cupy.asarray, cupy.asnumpy, cupy.cuda.Stream)
     if not found:
         print("skipped: no torch or CuPy with a GPU here")
         return 77

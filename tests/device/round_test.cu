@@ -242,6 +242,30 @@ void hashed(Test& test) {
   }
 }
 
+// Large arrays of 16 bits go by a table: all inputs, again and again, so that every path of its
+// kernel meets some, and a tail.
+void tables(Test& test, u64 stride) {
+  std::vector<Format> all(std::begin(subjects), std::end(subjects));
+  all.insert(all.end(), std::begin(further), std::end(further));
+  u64 seed = 1;
+  for (const Format f : all) {
+    for (int m = 0; m < deterministic_mode_count; ++m) {
+      for (int policy = 0; policy < overflow_count; ++policy) {
+        if (!is_valid(f, static_cast<Overflow>(policy))) continue;
+        const Rounding rounding =
+            rounding_of(f, static_cast<Mode>(m), static_cast<Overflow>(policy));
+        for (const Element in : {Element::binary16, Element::bfloat16}) {
+          if (++seed % stride != 0) continue;
+          const u64 n = (u64{1} << 24) + seed % 40009;
+          if (holds_every_value(format_of(in), f))
+            test.run(Source::consecutive, seed, n, in, in, f, rounding, {});
+          test.run(Source::consecutive, seed, n, in, codes_of(f), f, rounding, {});
+        }
+      }
+    }
+  }
+}
+
 // Strides, flags, unaligned memory and arrays in place, against the host's arrays.
 void layouts(Test& test) {
   constexpr std::ptrdiff_t rows = 37, columns = 53;
@@ -294,6 +318,23 @@ void layouts(Test& test) {
           ++test.mismatches;
         }
       }
+    }
+  }
+  // In place, by a table.
+  for (const std::ptrdiff_t n : {(1 << 24) + 5, 1 << 24}) {
+    std::vector<std::uint16_t> codes(static_cast<std::size_t>(n));
+    for (std::size_t i = 0; i < codes.size(); ++i) codes[i] = static_cast<std::uint16_t>(mix(i));
+    std::vector<std::uint16_t> got(codes.size());
+    CHECK(cudaMemcpy(test.x, codes.data(), codes.size() * 2, cudaMemcpyHostToDevice));
+    const Array hx{codes.data(), Element::bfloat16, formats::bfloat16, {n}, {2}};
+    apply(Operation::convert, {&hx, 1}, hx, f, {}, {}, nullptr, 4);
+    const Array dx{test.x, Element::bfloat16, formats::bfloat16, {n}, {2}};
+    cuda::round(dx, dx, f, {});
+    CHECK(cudaMemcpy(got.data(), test.x, codes.size() * 2, cudaMemcpyDeviceToHost));
+    test.cases += codes.size();
+    if (got != codes) {
+      std::printf("MISMATCH in place by a table: %td elements\n", n);
+      ++test.mismatches;
     }
   }
   // In place.
@@ -349,6 +390,7 @@ int main(int argc, char** argv) {
   refusals(test);
   layouts(test);
   hashed(test);
+  tables(test, stride);
   const u64 before = test.cases;
   all_of_binary32(test, stride);
   std::printf(

@@ -10,6 +10,8 @@ import json
 import math
 import re
 import shlex
+import sys
+import types
 from fractions import Fraction as Q
 from pathlib import Path
 
@@ -692,3 +694,22 @@ def test_the_command_line() -> None:
 def test_no_block_format_has_the_name_of_another_number_system() -> None:
     others = {*hu.formats(), *hu.number_systems()}
     assert not others & set(hu.block_formats())
+
+
+class FakeDeviceArray:
+    """What is asked of a CuPy array before its library is asked for anything."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: str) -> None:
+        self.shape, self.dtype, self.ndim = shape, dtype, len(shape)
+
+
+def test_an_array_on_a_gpu_gets_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = types.ModuleType("cupy")
+    fake.ndarray = FakeDeviceArray  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "cupy", fake)
+    with pytest.raises((TypeError, RuntimeError), match=r"dtype int32; on a GPU|no CUDA"):
+        hu.quantize(FakeDeviceArray((4, 32), "int32"), "mxfp4")
+    with pytest.raises(ValueError, match="axis is 2"):
+        hu.quantize(FakeDeviceArray((4, 32), "float32"), "mxfp4", axis=2)
+    with pytest.raises(ValueError, match="block format"):
+        hu.quantize(FakeDeviceArray((4, 32), "float32"), "float8_e4m3fn")

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from halfulp import _core
 from halfulp._core import BlockFormat, Format
+from halfulp._device import is_device_array
 from halfulp._elementwise import (
     _CODE_KINDS,
     _KINDS,
@@ -370,11 +371,12 @@ def quantize(
 ) -> Quantized:
     """x in a block format: scales by its rule, elements rounded once.
 
-    x: an array of float16, bfloat16, float32 or float64, a number or a list. axis: along which
-    blocks lie (the columns of square blocks; the channels of scales per channel). rule and block
-    replace those of the format. rounding: any mode of `round`, for the elements; elements beyond
-    the largest value saturate. Stochastic modes take seed, step, tensor, offset and random_bits as
-    `round` does, by the row-major index of the element.
+    x: an array of float16, bfloat16, float32 or float64, a number or a list, or a tensor of torch
+    or an array of CuPy on a GPU: then the result holds arrays there (docs/gpu.md). axis: along
+    which blocks lie (the columns of square blocks; the channels of scales per channel). rule and
+    block replace those of the format. rounding: any mode of `round`, for the elements; elements
+    beyond the largest value saturate. Stochastic modes take seed, step, tensor, offset and
+    random_bits as `round` does, by the row-major index of the element.
     """
     if isinstance(f, str) and _core.parse_system(f) is not None:
         raise ValueError(
@@ -382,7 +384,8 @@ def quantize(
             "nf4, and hu.encode for other number systems"
         )
     f = block_format(f, rule=rule, block=block)
-    values = _values(x)
+    on_device = is_device_array(x)
+    values: Any = x if on_device else _values(x)
     if isinstance(axis, bool) or not isinstance(axis, int | np.integer):
         raise TypeError(f"axis must be an integer, not {type(axis).__name__}")
     dims = max(values.ndim, 1)
@@ -401,6 +404,10 @@ def quantize(
         offset=offset,
         random_bits=random_bits,
     )
+    if on_device:
+        from halfulp._device_blocks import quantize_on_device
+
+        return quantize_on_device(values, f, axis, how)
     codes = np.empty(values.shape, np.uint8 if f.element_bits <= 8 else np.uint16)
     counts = _core.block_counts(f, values.shape, axis)
     scales = np.empty(counts, _code_dtype(f.scale))

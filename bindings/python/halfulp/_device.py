@@ -1,4 +1,5 @@
-"""Rounding of arrays that live on a GPU: tensors of torch, arrays of CuPy.
+"""Rounding of arrays that live on a GPU: tensors of torch, arrays of CuPy. Block formats are in
+_device_blocks.py.
 
 Work is queued on the library's current stream of the array's device and nothing waits for it, so
 policies that report an error are refused. No array is copied.
@@ -68,6 +69,21 @@ class _Library:
 
     def empty(self, like: Any, dtype: str) -> Any:
         return self.module.empty_like(like, dtype=getattr(self.module, dtype))
+
+    def new(self, like: Any, shape: list[int], dtype: str) -> Any:
+        where = {"device": like.device} if self.is_torch else {}
+        return self.module.empty(tuple(shape), dtype=getattr(self.module, dtype), **where)
+
+    def require_contiguous(self, x: Any, what: str) -> None:
+        if not (x.is_contiguous() if self.is_torch else x.flags.c_contiguous):
+            copy = "contiguous()" if self.is_torch else "copy()"
+            raise ValueError(
+                f"{what} is a view that is not contiguous, and block formats on a GPU copy "
+                f"nothing; pass {what}.{copy}"
+            )
+
+    def to_host(self, x: Any) -> Any:
+        return x.cpu().numpy() if self.is_torch else self.module.asnumpy(x)
 
     def is_mine(self, x: Any) -> bool:
         return isinstance(x, self.module.Tensor if self.is_torch else self.module.ndarray)

@@ -53,10 +53,14 @@ struct Codes {
     return static_cast<T>(y);
   }
 };
+// Codes of 4 bits, two a byte, the first in the low bits. What is computed is a byte for each.
+struct Packed4 : Codes<std::uint8_t> {};
 template <class Out>
-inline constexpr bool is_codes = false;
-template <class T>
-inline constexpr bool is_codes<Codes<T>> = true;
+inline constexpr bool is_codes = std::is_base_of_v<Codes<std::uint8_t>, Out>;
+template <>
+inline constexpr bool is_codes<Codes<std::uint16_t>> = true;
+template <class Out>
+inline constexpr bool is_packed = std::is_same_v<Out, Packed4>;
 
 // R of the elements of a thread's groups, left-aligned.
 template <class Random, int size>
@@ -170,7 +174,7 @@ __device__ inline ThreadBits<Random, size> thread_bits(const RandomStream& rando
   return r;
 }
 
-template <class In, class Out, bool stochastic, bool plain, class Random>
+template <class In, class Out, Body body, bool plain, class Random>
 __global__ void __launch_bounds__(threads)
     fast_kernel(const typename In::Stored* x, typename Out::Stored* y, u64 n,
                 const __grid_constant__ FloatPlan<typename In::Carrier> plan,
@@ -181,10 +185,16 @@ __global__ void __launch_bounds__(threads)
   using Result = typename Out::Stored;
   constexpr int size = 16 / sizeof(Stored);  // elements of a group
   constexpr u64 step = static_cast<u64>(threads) * size;
+  constexpr bool stochastic = body != Body::deterministic;
+  constexpr int share = is_packed<Out> ? 2 : 1;  // elements to one Result in memory
   const auto finite = [&](Bits v, Random r) {
-    return finish<F, is_codes<Out>, plain>(v, round_magnitude < F,
-                                           stochastic ? Body::stochastic_any : Body::deterministic,
-                                           is_codes<Out>, plain > (v, plan, r), plan);
+    return finish<F, is_codes<Out>, plain>(
+        v, round_magnitude<F, body, is_codes<Out>, plain>(v, plan, r), plan);
+  };
+  const auto result = [&](u64 i) {
+    const Bits v = In::load(x[i]);
+    const Random r = stochastic ? left_aligned<Random>(random.at(i)) : Random{0};
+    return Out::store(is_special<F>(v) ? special_result(v, plan) : finite(v, r));
   };
   const u64 block = static_cast<u64>(blockIdx.x) * groups * step;
   const u64 first = block + static_cast<u64>(threadIdx.x) * size;
@@ -214,26 +224,186 @@ __global__ void __launch_bounds__(threads)
           if (is_special<F>(v)) out.at[k] = Out::store(special_result(v, plan));
         }
       }
-      *reinterpret_cast<Pack<Result, size>*>(y + first + static_cast<u64>(g) * step) = out;
+      Pack<Result, size / share> stored;
+#pragma unroll
+      for (int k = 0; k < size / share; ++k) {
+        if constexpr (is_packed<Out>)
+          stored.at[k] = static_cast<Result>(out.at[2 * k] | out.at[2 * k + 1] << 4);
+        else
+          stored.at[k] = out.at[k];
+      }
+      *reinterpret_cast<Pack<Result, size / share>*>(y + (first + static_cast<u64>(g) * step) /
+                                                             share) = stored;
     }
   } else {
-    for (u64 i = block + threadIdx.x; i < n; i += threads) {
-      const Bits v = In::load(x[i]);
-      const Random r = stochastic ? left_aligned<Random>(random.at(i)) : Random{0};
-      y[i] = Out::store(is_special<F>(v) ? special_result(v, plan) : finite(v, r));
+    for (u64 i = block + threadIdx.x * share; i < n; i += threads * share) {
+      if constexpr (is_packed<Out>)
+        y[i / 2] = static_cast<Result>(result(i) | (i + 1 < n ? result(i + 1) << 4 : 0));
+      else
+        y[i] = result(i);
     }
   }
 }
 
-template <class In, class Out, bool stochastic, bool plain, class Random>
+// ---------------------------------------------------------------- 16-bit inputs, by a table
+//
+// Deterministic rounding of 16 bits is a function of 65536 codes. Half the bytes of binary32 leave
+// room for half the operations, so large arrays look their results up: every block (one to a
+// multiprocessor, it loops) makes the table in its shared memory. A lookup is a shift and a logical
+// operation for each two elements, an address, and a load in which 32 lanes at random meet about
+// 3.5 times in one of 32 banks.
+
+constexpr int table_threads = 1024;
+constexpr int table_groups = 2;
+// Below this many elements making the table costs more than it saves.
+constexpr u64 table_least = u64{1} << 24;
+
+// Where an entry lies. The bank is a code's low bits, exclusive-or bits further up: elements that
+// came from a narrower format have zeros in the low ones. For both halves of a word at once.
+template <class Entry>
+constexpr std::uint32_t table_places(std::uint32_t codes) {
+  return sizeof(Entry) == 2 ? codes ^ ((codes >> 6) & 0x003e003eu)
+                            : codes ^ ((codes >> 5) & 0x007c007cu);
+}
+
+// Magnitudes (codes of the 16-bit type) from 1 up to `low` have one result, by sign, and so have
+// all finite ones from `high` on: most of bfloat16's. Both begin binades, as `infinity` does.
+struct TableEdges {
+  std::uint32_t low, high, infinity;
+};
+TableEdges table_edges(Format in, Format f) {
+  const auto power = [&](int e) {
+    return e < in.emin()   ? 1u
+           : e > in.emax() ? static_cast<std::uint32_t>(in.infinity_code())
+                           : static_cast<std::uint32_t>(e - in.emin() + 1) << in.fraction_bits();
+  };
+  return {power(f.least_quantum_exponent() - 1), power(f.emax() + 1),
+          static_cast<std::uint32_t>(in.infinity_code())};
+}
+
+template <class In, class Out, bool plain>
+__global__ void __launch_bounds__(table_threads, 1)
+    table_kernel(const std::uint16_t* x, typename Out::Stored* y, u64 n,
+                 const __grid_constant__ FloatPlan<float> plan, TableEdges edges) {
+  using Entry = typename Out::Stored;
+  constexpr int size = 8;
+  constexpr u64 step = static_cast<u64>(table_threads) * size;
+  constexpr u64 piece = table_groups * step;
+  constexpr int per_word = 4 / sizeof(Entry);
+  extern __shared__ std::uint32_t words[];
+  const Entry* table = reinterpret_cast<const Entry*>(words);
+
+  const u64 lane = static_cast<u64>(threadIdx.x) * size;
+  u64 at = blockIdx.x * piece;
+  uint4 in[table_groups] = {};
+  const auto fetch = [&](u64 from) {
+#pragma unroll
+    for (int g = 0; g < table_groups; ++g)
+      in[g] = *reinterpret_cast<const uint4*>(x + from + lane + static_cast<u64>(g) * step);
+  };
+  if (at + piece <= n) fetch(at);
+
+  // Words of positive codes, and those of the same codes with a sign.
+  constexpr std::uint32_t sign = 0x80000000u;
+  constexpr std::uint32_t half = 32768 / per_word;
+  const auto rounded = [&](std::uint32_t v) {
+    return round_magnitude<float, Body::deterministic, is_codes<Out>, plain>(v, plan, 0u);
+  };
+  const auto finished = [&](std::uint32_t v, std::uint32_t magnitude) -> std::uint32_t {
+    return Out::store(finish<float, is_codes<Out>, plain>(v, magnitude, plan));
+  };
+  constexpr std::uint32_t everywhere = sizeof(Entry) == 2 ? 0x00010001u : 0x01010101u;
+  const std::uint32_t tiny[2] = {finished(1, rounded(1)) * everywhere,
+                                 finished(sign | 1, rounded(sign | 1)) * everywhere};
+  const std::uint32_t over[2] = {Out::store(plan.overflow[0]) * everywhere,
+                                 Out::store(plan.overflow[1]) * everywhere};
+  const bool by_sign = plan.sign_bit != 0;
+  for (std::uint32_t w = threadIdx.x; w < half; w += table_threads) {
+    const std::uint32_t first = table_places<Entry>(w * per_word);  // its own inverse
+    std::uint32_t positive = first < edges.low ? tiny[0] : over[0];
+    std::uint32_t negative = first < edges.low ? tiny[1] : over[1];
+    if (first == 0 || (first >= edges.low && first < edges.high) || first >= edges.infinity) {
+      positive = negative = 0;
+#pragma unroll
+      for (int k = 0; k < per_word; ++k) {
+        const std::uint32_t v = In::load(static_cast<std::uint16_t>(first + k));
+        std::uint32_t a = 0, b = 0;
+        if (is_special<float>(v)) {
+          a = Out::store(special_result(v, plan));
+          b = Out::store(special_result(v | sign, plan));
+        } else {
+          const std::uint32_t r = rounded(v);
+          a = finished(v, r);
+          b = finished(v | sign, by_sign ? rounded(v | sign) : r);
+        }
+        positive |= a << (8 * sizeof(Entry) * k);
+        negative |= b << (8 * sizeof(Entry) * k);
+      }
+    }
+    words[w] = positive;
+    words[w + half] = negative;
+  }
+  __syncthreads();
+
+  const u64 stride = gridDim.x * piece;
+  for (; at + piece <= n; at += stride) {
+    uint4 now[table_groups];
+#pragma unroll
+    for (int g = 0; g < table_groups; ++g) now[g] = in[g];
+    if (at + stride + piece <= n) fetch(at + stride);
+#pragma unroll
+    for (int g = 0; g < table_groups; ++g) {
+      const std::uint32_t pairs[4] = {now[g].x, now[g].y, now[g].z, now[g].w};
+      Pack<Entry, size> out;
+#pragma unroll
+      for (int k = 0; k < 4; ++k) {
+        const std::uint32_t places = table_places<Entry>(pairs[k]);
+        out.at[2 * k] = table[places & 0xffffu];
+        out.at[2 * k + 1] = table[places >> 16];
+      }
+      *reinterpret_cast<Pack<Entry, size>*>(y + at + lane + static_cast<u64>(g) * step) = out;
+    }
+  }
+  if (at < n && at + piece > n) {  // of one block
+    for (u64 i = at + threadIdx.x; i < n; i += table_threads)
+      y[i] = table[table_places<Entry>(x[i])];
+  }
+}
+
+// Whether it was launched: not on devices with too little shared memory.
+template <class In, class Out>
+bool launch_table(const Array& x, const Array& out, Format f, const FloatPlan<float>& plan,
+                  bool plain, cudaStream_t stream) {
+  using Entry = typename Out::Stored;
+  constexpr int bytes = 65536 * sizeof(Entry);
+  int device = 0, room = 0, processors = 0;
+  if (cudaGetDevice(&device) != cudaSuccess ||
+      cudaDeviceGetAttribute(&room, cudaDevAttrMaxSharedMemoryPerBlockOptin, device) !=
+          cudaSuccess ||
+      cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device) != cudaSuccess ||
+      room < bytes)
+    return false;
+  const auto kernel = plain ? table_kernel<In, Out, true> : table_kernel<In, Out, false>;
+  if (cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes) !=
+      cudaSuccess)
+    return false;
+  kernel<<<static_cast<unsigned>(processors), table_threads, bytes, stream>>>(
+      static_cast<const std::uint16_t*>(x.data), static_cast<Entry*>(out.data), out.size(), plan,
+      table_edges(x.format, f));
+  require_launched("rounding on the device by a table");
+  return true;
+}
+
+template <class In, class Out, Body body, bool plain, class Random>
 void launch_kernel(const Array& x, const Array& out, const FloatPlan<typename In::Carrier>& plan,
                    const RandomStream& random, cudaStream_t stream) {
   constexpr u64 per_block = static_cast<u64>(threads) * groups * (16 / sizeof(typename In::Stored));
   const u64 n = out.size();
   const auto blocks = static_cast<unsigned>((n + per_block - 1) / per_block);
-  fast_kernel<In, Out, stochastic, plain, Random><<<blocks, threads, 0, stream>>>(
+  fast_kernel<In, Out, body, plain, Random><<<blocks, threads, 0, stream>>>(
       static_cast<const typename In::Stored*>(x.data), static_cast<typename Out::Stored*>(out.data),
       n, plan, random);
+  require_launched("rounding on the device");
 }
 
 template <class In, class Out>
@@ -243,22 +413,32 @@ void launch(const Array& x, const Array& out, Format f, const Rounding& rounding
   const FloatPlan<F> plan = make_float_plan<F>(f, rounding, random.count, is_codes<Out>);
   const FloatPlanShape shape = shape_of(plan, rounding, random.count);
   // One body for each shape; the rare ones share the less special.
+  constexpr Body any = Body::stochastic_any;
   if (shape.body != Body::deterministic) {
-    if (shape.wide_random && shape.plain) {
-      launch_kernel<In, Out, true, true, u64>(x, out, plan, random, stream);
+    // 64 random bits of a format with subnormals of its own.
+    const bool two_sums = sizeof(F) == 4 && plan.finer[1] != 0 && plan.finer[2] == 0 && !plan.equal;
+    if (shape.wide_random && shape.plain && two_sums) {
+      launch_kernel<In, Out, Body::stochastic_finer2, true, u64>(x, out, plan, random, stream);
+    } else if (shape.wide_random && shape.plain) {
+      launch_kernel<In, Out, any, true, u64>(x, out, plan, random, stream);
     } else if (shape.wide_random) {
-      launch_kernel<In, Out, true, false, u64>(x, out, plan, random, stream);
+      launch_kernel<In, Out, any, false, u64>(x, out, plan, random, stream);
     } else if (shape.plain) {
-      launch_kernel<In, Out, true, true, std::uint32_t>(x, out, plan, random, stream);
+      launch_kernel<In, Out, any, true, std::uint32_t>(x, out, plan, random, stream);
     } else {
-      launch_kernel<In, Out, true, false, std::uint32_t>(x, out, plan, random, stream);
+      launch_kernel<In, Out, any, false, std::uint32_t>(x, out, plan, random, stream);
     }
-  } else if (shape.plain) {
-    launch_kernel<In, Out, false, true, std::uint32_t>(x, out, plan, random, stream);
-  } else {
-    launch_kernel<In, Out, false, false, std::uint32_t>(x, out, plan, random, stream);
+    return;
   }
-  require_launched("rounding on the device");
+  if constexpr (sizeof(typename In::Stored) == 2 && !is_packed<Out>) {
+    if (out.size() >= table_least && launch_table<In, Out>(x, out, f, plan, shape.plain, stream))
+      return;
+  }
+  if (shape.plain) {
+    launch_kernel<In, Out, Body::deterministic, true, std::uint32_t>(x, out, plan, random, stream);
+  } else {
+    launch_kernel<In, Out, Body::deterministic, false, std::uint32_t>(x, out, plan, random, stream);
+  }
 }
 
 template <class In>
@@ -320,6 +500,21 @@ __global__ void __launch_bounds__(threads)
   if (flags != nullptr) flags[i] = y.flags & ieee_flags;
 }
 
+template <class S>
+__global__ void __launch_bounds__(threads)
+    packed_core_kernel(const std::byte* x, int bytes, Format from, std::uint8_t* out, u64 n,
+                       Format f, Rounding rounding, RandomStream random) {
+  const u64 first = 2 * (static_cast<u64>(blockIdx.x) * threads + threadIdx.x);
+  if (first >= n) return;
+  unsigned both = 0;
+  for (u64 i = first; i < n && i < first + 2; ++i) {
+    const Unpacked<S> v = unpack<S>(load(x + i * static_cast<u64>(bytes), bytes), from);
+    const RandomBits bits = is_stochastic(rounding.mode) ? random.at(i) : RandomBits{};
+    both |= static_cast<unsigned>(round_pack(v, f, rounding, bits).code) << (4 * (i - first));
+  }
+  out[first / 2] = static_cast<std::uint8_t>(both);
+}
+
 Strided strided(const Array& a) {
   Strided s{static_cast<std::byte*>(a.data),
             {},
@@ -341,6 +536,27 @@ __global__ void __launch_bounds__(threads) copy_kernel(const uint4* from, uint4*
     if (at + static_cast<u64>(g) * threads < n) to[at + static_cast<u64>(g) * threads] = v[g];
 }
 
+// Sizes and offsets for which groups are whole, as fast_kernel needs them.
+bool is_in_groups(const Array& x, const void* out, const Rounding& rounding,
+                  const RandomStream& random) {
+  return is_aligned<uint4>(x.data) && is_aligned<uint4>(out) && x.is_contiguous() &&
+         (!is_stochastic(rounding.mode) || random.offset % 16 == 0);
+}
+
+void require_no_report(Format f, const Rounding& rounding) {
+  if (rounding.overflow == Overflow::error) {
+    throw std::invalid_argument(
+        "overflow='error' cannot be reported from a device without waiting for it; choose another "
+        "overflow "
+        "policy, such as 'saturate', and look at the flags");
+  }
+  if (!f.has_nan() && rounding.nan_to == NanTo::error) {
+    throw std::invalid_argument(
+        "nan_to='error' cannot be reported from a device without waiting for it; " + name_of(f) +
+        " has no NaN, so choose nan_to 'largest' or 'zero'");
+  }
+}
+
 }  // namespace
 
 bool has_fast_path(Element x, const Array& out, Format f, const Rounding& rounding,
@@ -356,17 +572,7 @@ bool has_fast_path(Element x, const Array& out, Format f, const Rounding& roundi
 void round(const Array& x, const Array& out, Format f, const Rounding& rounding,
            const RandomStream& random, std::uint8_t* flags, void* stream) {
   require_valid(1, {&x, 1}, out, f, rounding, random);
-  if (rounding.overflow == Overflow::error) {
-    throw std::invalid_argument(
-        "overflow='error' cannot be reported from a device without waiting for it; choose another "
-        "overflow "
-        "policy, such as 'saturate', and look at the flags");
-  }
-  if (!f.has_nan() && rounding.nan_to == NanTo::error) {
-    throw std::invalid_argument(
-        "nan_to='error' cannot be reported from a device without waiting for it; " + name_of(f) +
-        " has no NaN, so choose nan_to 'largest' or 'zero'");
-  }
+  require_no_report(f, rounding);
   if (out.shape.size() > max_dimensions) {
     throw std::invalid_argument("an array of " + std::to_string(out.shape.size()) +
                                 " dimensions; arrays on a device have 8 at most, so reshape it");
@@ -375,10 +581,7 @@ void round(const Array& x, const Array& out, Format f, const Rounding& rounding,
   if (n == 0) return;
   const auto handle = static_cast<cudaStream_t>(stream);
 
-  const bool aligned = reinterpret_cast<std::uintptr_t>(x.data) % 16 == 0 &&
-                       reinterpret_cast<std::uintptr_t>(out.data) % 16 == 0;
-  const bool whole_blocks = !is_stochastic(rounding.mode) || random.offset % 16 == 0;
-  if (flags == nullptr && aligned && whole_blocks && x.is_contiguous() && out.is_contiguous() &&
+  if (flags == nullptr && is_in_groups(x, out.data, rounding, random) && out.is_contiguous() &&
       has_fast_path(x.element, out, f, rounding, random.count)) {
     switch (x.element) {
       case Element::binary16: return launch_from<Binary16>(x, out, f, rounding, random, handle);
@@ -405,6 +608,51 @@ void round(const Array& x, const Array& out, Format f, const Rounding& rounding,
     throw std::invalid_argument(too_wide(needed));
   }
   require_launched("rounding on the device");
+}
+
+void encode_packed(const Array& x, std::uint8_t* out, Format f, const Rounding& rounding,
+                   const RandomStream& random, void* stream) {
+  Array codes{out, Element::code8, f, x.shape, x.strides};
+  for (std::ptrdiff_t& stride : codes.strides)
+    stride /= static_cast<std::ptrdiff_t>(size_of(x.element));
+  require_valid(1, {&x, 1}, codes, f, rounding, random);
+  require_no_report(f, rounding);
+  if (f.width() != 4) {
+    throw std::invalid_argument(name_of(f) + " has " + std::to_string(f.width()) +
+                                " bits; two codes to a byte are for formats of 4");
+  }
+  const u64 n = x.size();
+  if (n != 0 && !x.is_contiguous())
+    throw std::invalid_argument("x must be contiguous for codes that are packed");
+  if (n == 0) return;
+  const auto handle = static_cast<cudaStream_t>(stream);
+  if (is_in_groups(x, out, rounding, random) &&
+      has_fast_path(x.element, codes, f, rounding, random.count)) {
+    switch (x.element) {
+      case Element::binary16:
+        return launch<Binary16, Packed4>(x, codes, f, rounding, random, handle);
+      case Element::bfloat16:
+        return launch<Bfloat16, Packed4>(x, codes, f, rounding, random, handle);
+      case Element::binary32:
+        return launch<Binary32, Packed4>(x, codes, f, rounding, random, handle);
+      default: break;
+    }
+  }
+  const int needed = required_bits(Operation::convert, x.format.precision, f, x.format.width(),
+                                   rounding.mode, random.count);
+  const auto blocks = static_cast<unsigned>((n + 2 * threads - 1) / (2 * threads));
+  const auto* values = static_cast<const std::byte*>(x.data);
+  const auto bytes = static_cast<int>(size_of(x.element));
+  if (needed <= width_of<u64>) {
+    packed_core_kernel<u64>
+        <<<blocks, threads, 0, handle>>>(values, bytes, x.format, out, n, f, rounding, random);
+  } else if (needed <= width_of<u128>) {
+    packed_core_kernel<u128>
+        <<<blocks, threads, 0, handle>>>(values, bytes, x.format, out, n, f, rounding, random);
+  } else {
+    throw std::invalid_argument(too_wide(needed));
+  }
+  require_launched("encoding on the device");
 }
 
 void copy(const void* from, void* to, std::size_t bytes, void* stream) {

@@ -15,6 +15,11 @@ namespace halfulp::cuda {
 void round(const Array& x, const Array& out, Format format, const Rounding& rounding,
            const RandomStream& random = {}, std::uint8_t* flags = nullptr, void* stream = nullptr);
 
+// The codes of a format of 4 bits, two to a byte, as pack_codes packs them: element 2i in the low
+// bits of byte i, zeros above a last odd one. x is contiguous. All else as for `round`.
+void encode_packed(const Array& x, std::uint8_t* out, Format format, const Rounding& rounding,
+                   const RandomStream& random = {}, void* stream = nullptr);
+
 // Whether `round` takes a fast path for contiguous arrays, rather than the core for each element.
 bool has_fast_path(Element x, const Array& out, Format format, const Rounding& rounding,
                    int random_count);
