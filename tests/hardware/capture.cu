@@ -470,6 +470,54 @@ unsigned long long run(const Kind& kind, const Options& o, const std::string& pr
   return total(wrong.data());
 }
 
+// Words in which the instruction with 64 columns differs from eight with 8.
+template <class Wide, class Narrow>
+unsigned long long differing(const char* name) {
+  const NamedUnit* row = hardware::find_unit(name);
+  if (row == nullptr) return 1;
+  const MatrixUnit& u = row->unit;
+  constexpr std::size_t tiles = 8 * 14 * 64;
+  std::vector<std::uint8_t> a, b, c;
+  for (std::size_t t = 0; t < tiles; ++t) {
+    const auto number = static_cast<halfulp::u64>(t / 8 / category_count);
+    const auto category = static_cast<Category>(t / 8 % category_count);
+    const auto shared = hardware::make_tile(u, category, 64, u.k, number * 8);
+    const auto own = hardware::make_tile(u, category, 64, u.k, number * 8 + t % 8);
+    a.insert(a.end(), shared.a.begin(), shared.a.end());
+    b.insert(b.end(), own.b.begin(), own.b.end());
+    c.insert(c.end(), own.c.begin(), own.c.end());
+  }
+  const std::vector<std::uint8_t> none(tiles);
+  const Buffer on_a(a.size(), a.data()), on_b(b.size(), b.data()), on_c(c.size(), c.data()),
+      on_none(tiles, none.data()), on_wide(c.size()), on_narrow(c.size());
+  CHECK(cudaMemset(on_wide.get(), 0xA5, c.size()));
+  CHECK(cudaMemset(on_narrow.get(), 0x5A, c.size()));
+  capture::run_wide<Wide><<<tiles / 8, 128>>>(
+      {on_a.get(), on_b.get(), on_c.get(), on_none.get(), on_wide.get(), tiles});
+  CHECK(cudaGetLastError());
+  capture::run_wgmma<Narrow, false>
+      <<<tiles, 128>>>({on_a.get(), on_b.get(), on_c.get(), on_none.get(), on_narrow.get(), tiles});
+  CHECK(cudaGetLastError());
+  CHECK(cudaDeviceSynchronize());
+  const auto wide = on_wide.host(), narrow = on_narrow.host();
+  unsigned long long n = 0;
+  for (std::size_t i = 0; i < wide.size(); i += 4)
+    n += std::memcmp(&wide[i], &narrow[i], 4) != 0 ? 1 : 0;
+  std::printf("%s: %zu words of m64n64 compared with m64n8, %llu differ\n", name, wide.size() / 4,
+              n);
+  return n;
+}
+
+unsigned long long all_differing() {
+  using namespace capture;
+  return differing<wide_f16_f32, wgmma_f16_f32>("hopper.wgmma.f16.f32") +
+         differing<wide_bf16_f32, wgmma_bf16_f32>("hopper.wgmma.bf16.f32") +
+         differing<wide_tf32_f32, wgmma_tf32_f32>("hopper.wgmma.tf32.f32") +
+         differing<wide_e4m3_f32, wgmma_e4m3_f32>("hopper.wgmma.e4m3.f32") +
+         differing<wide_e5m2_f32, wgmma_e5m2_f32>("hopper.wgmma.e5m2.f32") +
+         differing<wide_s8_s32, wgmma_s8_s32>("hopper.wgmma.s8.s32");
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -518,6 +566,8 @@ int main(int argc, char** argv) {
       wrong += run(kind, o, provenance, sass);
       std::fflush(stdout);
     }
+  std::printf("\n");
+  wrong += all_differing();
   std::printf("\nmismatches of all kinds: %llu\n", wrong);
   return wrong == 0 ? 0 : 1;
 }

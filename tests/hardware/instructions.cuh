@@ -257,4 +257,60 @@ __global__ void run_wgmma(Tiles tiles) {
       D[((row + 8 * h) * 4 + t) * per_half + j] = d[per_half * h + j];
 }
 
+// ---------------------------------------------------------------- wgmma of 64 columns
+#define CAPTURE_WIDE(NAME, PTX, REST)                                                              \
+  struct NAME {                                                                                    \
+    static __device__ void go(u32* D, u64 A, u64 B) {                                              \
+      asm volatile(PTX                                                                             \
+                   " {%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,"                  \
+                   "%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31},"                 \
+                   " %32, %33, 1" REST ";"                                                         \
+                   : "+r"(D[0]), "+r"(D[1]), "+r"(D[2]), "+r"(D[3]), "+r"(D[4]), "+r"(D[5]),       \
+                     "+r"(D[6]), "+r"(D[7]), "+r"(D[8]), "+r"(D[9]), "+r"(D[10]), "+r"(D[11]),     \
+                     "+r"(D[12]), "+r"(D[13]), "+r"(D[14]), "+r"(D[15]), "+r"(D[16]), "+r"(D[17]), \
+                     "+r"(D[18]), "+r"(D[19]), "+r"(D[20]), "+r"(D[21]), "+r"(D[22]), "+r"(D[23]), \
+                     "+r"(D[24]), "+r"(D[25]), "+r"(D[26]), "+r"(D[27]), "+r"(D[28]), "+r"(D[29]), \
+                     "+r"(D[30]), "+r"(D[31])                                                      \
+                   : "l"(A), "l"(B));                                                              \
+    }                                                                                              \
+  };
+CAPTURE_WIDE(wide_f16_f32, "wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16", ", 1, 1, 0, 0")
+CAPTURE_WIDE(wide_bf16_f32, "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16", ", 1, 1, 0, 0")
+CAPTURE_WIDE(wide_tf32_f32, "wgmma.mma_async.sync.aligned.m64n64k8.f32.tf32.tf32", ", 1, 1")
+CAPTURE_WIDE(wide_e4m3_f32, "wgmma.mma_async.sync.aligned.m64n64k32.f32.e4m3.e4m3", ", 1, 1")
+CAPTURE_WIDE(wide_e5m2_f32, "wgmma.mma_async.sync.aligned.m64n64k32.f32.e5m2.e5m2", ", 1, 1")
+CAPTURE_WIDE(wide_s8_s32, "wgmma.mma_async.sync.aligned.m64n64k32.s32.s8.s8", "")
+
+// Eight tiles a block, which share the first one's A; otherwise as run_wgmma.
+template <class I>
+__global__ void run_wide(Tiles tiles) {
+  __shared__ alignas(128) u32 A[64 * 8];
+  __shared__ alignas(128) u32 B[64 * 8];
+  const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, g = lane / 4, t = lane % 4;
+  const int row = thread / 32 * 16 + g;
+  const auto first = static_cast<size_t>(blockIdx.x) * 8;
+  const auto* from_a = reinterpret_cast<const u32*>(tiles.a) + first * 64 * 8;
+  const auto* from_b = reinterpret_cast<const u32*>(tiles.b) + first * 8 * 8;
+  for (int i = thread; i < 64 * 8; i += 128) {
+    const int place = (i / 64 * 2 + i % 8 / 4) * 32 + i / 8 % 8 * 4 + i % 4;
+    A[place] = from_a[i];
+    B[place] = from_b[i];
+  }
+  const auto* C = reinterpret_cast<const u32*>(tiles.c) + first * 64 * 8;
+  auto* D = reinterpret_cast<u32*>(tiles.d) + first * 64 * 8;
+  u32 d[32];
+  const auto at = [&](int i) {  // tile, row and column of a thread's register i
+    return (i / 4 * 64 + row + i / 2 % 2 * 8) * 8 + 2 * t + i % 2;
+  };
+  for (int i = 0; i < 32; ++i) d[i] = C[at(i)];
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+  __syncthreads();
+  for (int i = 0; i < 32; ++i) asm volatile("" : "+r"(d[i])::"memory");
+  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+  I::go(d, descriptor(A), descriptor(B));
+  asm volatile("wgmma.commit_group.sync.aligned;\nwgmma.wait_group.sync.aligned 0;" ::: "memory");
+  for (int i = 0; i < 32; ++i) asm volatile("" : "+r"(d[i])::"memory");
+  for (int i = 0; i < 32; ++i) D[at(i)] = d[i];
+}
+
 }  // namespace capture

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -156,6 +157,16 @@ def test_the_definition_is_what_the_hardware_does(name: str, cases: Callable[...
         expected = dot(u, numbers(a[i], u.a).tolist(), numbers(b[i], u.b).tolist(), int(c[i]))
         assert f"{int(d[i]):x}" == f"{expected:x}", (name, i)
     cases(len(chosen), f"unit {name}")
+
+
+def test_a_wrong_definition_is_refuted_by_the_hardware() -> None:
+    u = unit_of(hu.Model("hopper.wgmma.e5m2.f32").fields)
+    _, a, b, c, d = records(RECORDED / "hopper.wgmma.e5m2.f32.bits")
+    rows = [hu.decode(x, "float8_e5m2").tolist() for x in (a[:200], b[:200])]
+    for field, value in (("fraction_bits", 14), ("nearest", True), ("block", 16), ("kept", 23)):
+        wrong = replace(u, **{field: value})
+        given = zip(*rows, c, d, strict=False)
+        assert any(dot(wrong, x, y, int(z)) != int(w) for x, y, z, w in given), field
 
 
 def test_products_have_the_bits_of_the_hardware(cases: Callable[..., None]) -> None:
