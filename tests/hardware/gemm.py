@@ -1,10 +1,11 @@
 """Whole matrix products of torch on hard operands, against the chained model.
 
-python tests/hardware/gemm.py record OUT.npz     (needs a CUDA device and torch)
-python tests/hardware/gemm.py compare OUT.npz    (needs halfulp)
+python tests/hardware/gemm.py record OUT.npz          (needs a CUDA device and torch)
+python tests/hardware/gemm.py record-large OUT.npz
+python tests/hardware/gemm.py compare OUT.npz         (needs halfulp)
 
-Each product is 64 x 64 x K; arrays a_i (64, K), b_i (K, 64) and d_i (64, 64) hold bits, `names` says
-what product i is: "f16.f32 K", "e4m3.fast K" and so on.
+Small products are 64 x 64 x K and kept whole; of large ones 16 rows and columns are kept. Arrays a_i, b_i
+and d_i hold bits, `names` says what product i is: "f16.f32 K", "e4m3.e4m3.fast K" and so on.
 """
 
 from __future__ import annotations
@@ -30,11 +31,13 @@ def hard(rng: np.random.Generator, shape: tuple[int, int], low: int, high: int) 
 
 
 def operands(
-    rng: np.random.Generator, k: int, low: int, high: int, kind: int
+    rng: np.random.Generator, m: int, k: int, low: int, high: int, kind: int
 ) -> tuple[np.ndarray, np.ndarray]:
+    """Matrices of m rows and of m columns: N(0, 1), exponents in [low, high), or those and halves
+    that cancel."""
     if kind == 0:
-        return rng.standard_normal((64, k)), rng.standard_normal((k, 64))
-    a, b = hard(rng, (64, k), low, high), hard(rng, (k, 64), low, high)
+        return rng.standard_normal((m, k)), rng.standard_normal((k, m))
+    a, b = hard(rng, (m, k), low, high), hard(rng, (k, m), low, high)
     if kind == 2:  # halves that cancel
         half = k // 2
         a[:, half : 2 * half] = -a[:, :half]
@@ -50,53 +53,65 @@ def bits(x: torch.Tensor) -> np.ndarray:
     return x.contiguous().view(kinds[x.element_size()]).cpu().numpy()
 
 
-def record(path: str) -> None:
+def record(path: str, large: bool = False) -> None:
     import torch
 
     rng = np.random.default_rng(20261122)
     torch.backends.cuda.matmul.allow_tf32 = True
     torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
     torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+    dtype_of = {1: torch.uint8, 2: torch.int16, 4: torch.int32}
     saved: dict[str, np.ndarray] = {}
     names: list[str] = []
 
     def save(name: str, a: torch.Tensor, b: torch.Tensor, d: torch.Tensor) -> None:
         i = len(names)
         names.append(name)
+        if large:
+            rows = torch.tensor(rng.choice(a.shape[0], 16, replace=False)).cuda()
+            columns = torch.tensor(rng.choice(b.shape[1], 16, replace=False)).cuda()
+            a, d = a.view(dtype_of[a.element_size()])[rows], d[rows][:, columns]
+            b = b.t().contiguous().view(dtype_of[b.element_size()])[columns].t()
         saved[f"a_{i}"], saved[f"b_{i}"], saved[f"d_{i}"] = bits(a), bits(b), bits(d)
 
-    for k in (8, 16, 32, 64, 128, 256, 512):
-        for kind in range(3):
-            for name, dtype in (("f16", torch.float16), ("bf16", torch.bfloat16)):
-                x, y = operands(rng, k, -7, 7, kind)
-                a = torch.tensor(x).to(dtype).cuda()
-                b = torch.tensor(y).to(dtype).cuda()
-                save(f"{name}.f32 {k}", a, b, torch.mm(a, b, out_dtype=torch.float32))
+    shapes = [(64, k, kind) for k in (8, 16, 32, 64, 128, 256, 512) for kind in range(3)]
+    if large:
+        shapes = [(k, k, 1) for k in (512, 1024, 2048, 4096)] + [(256, 16384, 1), (4096, 4096, 2)]
+    for m, k, kind in shapes:
+        for name, dtype in (("f16", torch.float16), ("bf16", torch.bfloat16)):
+            x, y = operands(rng, m, k, -7, 7, kind)
+            a = torch.tensor(x).to(dtype).cuda()
+            b = torch.tensor(y).to(dtype).cuda()
+            save(f"{name}.f32 {k}", a, b, torch.mm(a, b, out_dtype=torch.float32))
+            if not large:
                 save(f"{name} {k}", a, b, torch.mm(a, b))
-            x, y = operands(rng, k, -12, 12, kind)
-            a, b = torch.tensor(x).float().cuda(), torch.tensor(y).float().cuda()
-            save(f"tf32.f32 {k}", a, b, torch.mm(a, b))
-            if k < 16:
-                continue
-            for pair in ("e4m3 e4m3", "e5m2 e4m3", "e4m3 e5m2"):
-                of = {"e4m3": torch.float8_e4m3fn, "e5m2": torch.float8_e5m2}
-                x, y = operands(rng, k, -6, 7, kind)
-                a = torch.tensor(x).to(of[pair.split()[0]]).cuda()
-                b = torch.tensor(y.T.copy()).to(of[pair.split()[1]]).cuda().t()
-                one = torch.ones((), device="cuda")
-                for fast in (False, True):
-                    d = torch._scaled_mm(
-                        a, b, one, one, out_dtype=torch.float32, use_fast_accum=fast
-                    )
-                    save(f"{pair.replace(' ', '.')}.{'fast' if fast else 'precise'} {k}", a, b, d)
+        x, y = operands(rng, m, k, -12, 12, kind)
+        a, b = torch.tensor(x).float().cuda(), torch.tensor(y).float().cuda()
+        save(f"tf32.f32 {k}", a, b, torch.mm(a, b))
+        if k < 16:
+            continue
+        for pair in ("e4m3 e4m3", "e5m2 e4m3", "e4m3 e5m2"):
+            of = {"e4m3": torch.float8_e4m3fn, "e5m2": torch.float8_e5m2}
+            x, y = operands(rng, m, k, -6, 7, kind)
+            a = torch.tensor(x).to(of[pair.split()[0]]).cuda()
+            b = torch.tensor(y.T.copy()).to(of[pair.split()[1]]).cuda().t()
+            one = torch.ones((), device="cuda")
+            for fast in (False, True):
+                d = torch._scaled_mm(a, b, one, one, out_dtype=torch.float32, use_fast_accum=fast)
+                save(f"{pair.replace(' ', '.')}.{'fast' if fast else 'precise'} {k}", a, b, d)
     saved["names"] = np.array(names)
     saved["device"] = np.array([torch.cuda.get_device_name(), torch.__version__])
     np.savez_compressed(path, **saved)
     print(len(names), "products;", torch.cuda.get_device_name(), torch.__version__)
 
 
+# Parts of K that a library was seen to make chains of, which it adds in order; 0: one chain. 128 is
+# also what FP8 without fast accumulation does.
+PARTS = (0, 128, 4, 32, 64, 512, 2048, 2752, 5504)
+
+
 def compare(path: str) -> None:
-    """Mismatches of every product that a chain of one unit is known to predict."""
+    """For every product the parts of K with which chains of the unit predict it, and the mismatches."""
     import halfulp as hu
 
     data = np.load(path)
@@ -106,47 +121,55 @@ def compare(path: str) -> None:
         "e4m3": "float8_e4m3fn",
         "e5m2": "float8_e5m2",
     }
-    counts: dict[str, list[int]] = {}
+    counts: dict[tuple[str, int, int], list[int]] = {}
 
     def values(name: str, kind: str) -> np.ndarray:
         array = data[name]
+        if kind == "tf32":  # cuBLAS rounds the operands
+            return np.asarray(hu.round(array.view(np.float32), "tf32", "nearest-even"))
         codes = array.view({1: np.uint8, 2: np.uint16}[array.dtype.itemsize])
         return np.asarray(hu.decode(codes, formats[kind]))
-
-    def tally(kind: str, k: str, got: np.ndarray, d: np.ndarray) -> None:
-        row = counts.setdefault(kind, [0, 0, 0])
-        row[0] += got.size
-        row[1] += int((got.view(np.uint32) != d.view(np.uint32)).sum())
-        row[2] = max(row[2], int(k))
 
     for i, name in enumerate(data["names"]):
         kind, k = str(name).split()
         types = kind.split(".")
-        if kind in ("f16", "bf16"):
+        if len(types) == 1:
             continue
-        if types[0] == "tf32":
-            # cuBLAS rounds the operands, and splits K into parts that it adds in order.
-            part = {8: 4, 16: 4, 512: 64}.get(int(k), 32)
-            a, b = (
-                hu.round(data[f"{x}_{i}"].view(np.float32), "tf32", "nearest-even") for x in "ab"
-            )
-            unit = "hopper.mma.k4.tf32.f32" if part == 4 else "hopper.mma.tf32.f32"
+        of_a, of_b = types[0], types[1] if len(types) == 3 else types[0]
+        a, b, d = values(f"a_{i}", of_a), values(f"b_{i}", of_b), data[f"d_{i}"].view(np.uint32)
+
+        def wrong(
+            part: int, a: np.ndarray = a, b: np.ndarray = b, d: np.ndarray = d,
+            of_a: str = of_a, of_b: str = of_b,
+        ) -> int:  # fmt: skip
+            unit = f"hopper.wgmma.{of_a if of_a == of_b else f'{of_a}.{of_b}'}.f32"
+            if of_a == "tf32":
+                unit = f"hopper.mma.{'k4.' if part == 4 else ''}tf32.f32"
+            elif part == 4:
+                return d.size
             got = hu.matmul(a, b, model=hu.Model(unit, promote_every=part))
-            tally(kind, k, got, data[f"d_{i}"])
-            continue
-        promote = 128 if types[-1] == "precise" else 0
-        of_a, of_b = types[0], types[1] if promote or types[-1] == "fast" else types[0]
-        unit = f"hopper.wgmma.{of_a if of_a == of_b else f'{of_a}.{of_b}'}.f32"
-        got = hu.matmul(
-            values(f"a_{i}", of_a),
-            values(f"b_{i}", of_b),
-            model=hu.Model(unit, promote_every=promote) if promote else unit,
-        )
-        tally(kind, k, got, data[f"d_{i}"])
+            return int((got.view(np.uint32) != d).sum())
+
+        tried = {}
+        for part in PARTS:
+            tried[part] = wrong(part)
+            if tried[part] == 0:
+                break
+        best = min(tried, key=lambda part: tried[part])
+        row = counts.setdefault((kind, int(k), best), [0, 0])
+        row[0] += d.size
+        row[1] += tried[best]
     print(*data["device"])
-    for kind, (compared, wrong, longest) in counts.items():
-        print(f"{kind:20} K up to {longest}: compared {compared}, mismatched {wrong}")
+    for (kind, k, part), (compared, mismatched) in counts.items():
+        how = f"parts of {part}" if part else "one chain"
+        print(f"{kind:20} K = {k:5} {how:13}: compared {compared}, mismatched {mismatched}")
+    totals = [sum(c[n] for c in counts.values()) for n in range(2)]
+    print(f"all: compared {totals[0]}, mismatched {totals[1]}")
 
 
 if __name__ == "__main__":
-    {"record": record, "compare": compare}[sys.argv[1]](sys.argv[2])
+    command, path = sys.argv[1:3]
+    if command == "compare":
+        compare(path)
+    else:
+        record(path, large=command == "record-large")
