@@ -23,6 +23,8 @@ void define_systems(py::module_& m);
 void define_transforms(py::module_& m);
 // Iterative refinement: refinement_module.cpp.
 void define_refinement(py::module_& m);
+// Matrix units: unit_module.cpp.
+void define_units(py::module_& m);
 // Logarithmic numbers: logarithmic_module.cpp.
 void define_logarithmic(py::module_& m);
 

@@ -396,5 +396,6 @@ PYBIND11_MODULE(_core, m) {
   halfulp::python::define_systems(m);
   halfulp::python::define_transforms(m);
   halfulp::python::define_refinement(m);
+  halfulp::python::define_units(m);
   halfulp::python::define_logarithmic(m);
 }

@@ -329,6 +329,13 @@ def groups(root: Path) -> Iterator[tuple[str, list[Row]]]:
         )
     yield "Sums", sums
 
+    units = []
+    for name in hu.models():
+        known = works(lambda name=name: hu.Model(name))
+        cases = e.of(f"unit {name}")
+        units.append(Row(f"{name} ({hu.Model(name).evidence})", known, cases, "matrix-units.md"))
+    yield "Matrix units (and what supports them)", units
+
     torch = ROOT / "tests/device/torch_dtypes.py"
     yield (
         "Other libraries' dtypes",

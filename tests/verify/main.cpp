@@ -18,6 +18,7 @@
 #include <nlohmann/json.hpp>
 
 #include "tests/verify/groups.hpp"
+#include "tests/verify/hardware.hpp"
 
 // "file=hash " of each group.
 #ifndef HALFULP_KEYS
@@ -310,7 +311,11 @@ int run(const Options& o) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app{"Compares halfulp's core with independent oracles, bit for bit, flags included."};
+  if (argc > 1 && std::string(argv[1]) == "hardware")
+    return verify::hardware_main(argc - 1, argv + 1);
+  CLI::App app{
+      "Compares halfulp's core with independent oracles, bit for bit, flags included.\n"
+      "`halfulp-verify hardware DIR` compares models of matrix units with results of hardware."};
   Options o;
   app.add_flag("--quick", o.quick,
                "the quick level (some seconds) instead of the full one (much longer)");

@@ -36,6 +36,7 @@ from halfulp._dtypes import Codes, dtype_of, from_ml_dtypes, from_torch, to_ml_d
 from halfulp._elementwise import add, decode, div, encode, fma, mul, round, sqrt, sub
 from halfulp._formats import codebook, exact_value, format, formats, number_systems, values
 from halfulp._matmul import dot, matmul, sum
+from halfulp._models import Model, models
 from halfulp._operations import (
     Class,
     Ordering,
@@ -74,6 +75,7 @@ __all__ = [
     "CodebookQuantized",
     "Codes",
     "Format",
+    "Model",
     "NumberSystem",
     "Ordering",
     "Outcomes",
@@ -112,6 +114,7 @@ __all__ = [
     "minimum_magnitude",
     "minimum_magnitude_number",
     "minimum_number",
+    "models",
     "mul",
     "next_down",
     "next_up",

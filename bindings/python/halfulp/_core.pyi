@@ -21,12 +21,14 @@ __all__: list[str] = [
     "apply",
     "apply_system",
     "block_counts",
+    "check_unit",
     "class_names",
     "compute",
     "compute_lns",
     "compute_system",
     "decode_lns",
     "decode_system",
+    "default_unit",
     "dequantize",
     "dequantize_logfmt",
     "encode_lns",
@@ -36,11 +38,14 @@ __all__: list[str] = [
     "make_codebook",
     "matmul32",
     "matmul64",
+    "matmul_unit32",
+    "matmul_unit64",
     "mean_magnitudes",
     "mode_names",
     "named_block_formats",
     "named_formats",
     "named_systems",
+    "named_units",
     "no_exponent",
     "norm_order",
     "operations",
@@ -299,6 +304,7 @@ def block_counts(
     shape: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex],
     axis: typing.SupportsInt | typing.SupportsIndex,
 ) -> list[int]: ...
+def check_unit(fields: dict) -> None: ...
 def class_names() -> list[str]: ...
 def compute(
     operation: str, operands: collections.abc.Sequence[tuple[int, Format]], format: Format, how: How
@@ -325,6 +331,7 @@ def decode_lns(
 def decode_system(
     codes: numpy.ndarray, kind: str, system: NumberSystem, out: numpy.ndarray, out_kind: str
 ) -> None: ...
+def default_unit() -> dict: ...
 def dequantize(
     codes: numpy.ndarray,
     code_kind: str,
@@ -393,6 +400,26 @@ def matmul64(
     block: typing.SupportsInt | typing.SupportsIndex,
     how: How,
 ) -> None: ...
+def matmul_unit32(
+    fields: dict,
+    a: numpy.typing.NDArray[numpy.uint32],
+    b: numpy.typing.NDArray[numpy.uint32],
+    c: typing.Annotated[numpy.typing.ArrayLike, numpy.uint32] | None,
+    a_scale: typing.Annotated[numpy.typing.ArrayLike, numpy.uint32] | None,
+    b_scale: typing.Annotated[numpy.typing.ArrayLike, numpy.uint32] | None,
+    out: numpy.typing.NDArray[numpy.uint32],
+    threads: typing.SupportsInt | typing.SupportsIndex,
+) -> None: ...
+def matmul_unit64(
+    fields: dict,
+    a: numpy.typing.NDArray[numpy.uint64],
+    b: numpy.typing.NDArray[numpy.uint64],
+    c: typing.Annotated[numpy.typing.ArrayLike, numpy.uint64] | None,
+    a_scale: typing.Annotated[numpy.typing.ArrayLike, numpy.uint64] | None,
+    b_scale: typing.Annotated[numpy.typing.ArrayLike, numpy.uint64] | None,
+    out: numpy.typing.NDArray[numpy.uint64],
+    threads: typing.SupportsInt | typing.SupportsIndex,
+) -> None: ...
 def mean_magnitudes(
     x: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
     counts: typing.Annotated[numpy.typing.ArrayLike, numpy.uint8],
@@ -403,6 +430,7 @@ def mode_names() -> list[str]: ...
 def named_block_formats() -> list[tuple[str, BlockFormat, str]]: ...
 def named_formats() -> list[tuple[str, Format, str]]: ...
 def named_systems() -> list[tuple[str, str]]: ...
+def named_units() -> list: ...
 def norm_order(x: numpy.typing.NDArray[numpy.float64]) -> numpy.typing.NDArray[numpy.int64]: ...
 def operations() -> list[tuple[str, int, bool]]: ...
 def ordering_names() -> list[str]: ...
@@ -486,5 +514,5 @@ def unpack8(
 ) -> numpy.typing.NDArray[numpy.uint8]: ...
 
 __version__: str = "0.1.0"
-no_exponent: int = -2147483648
+no_exponent: int = -30000
 squares_unit: int = -2148

@@ -13,6 +13,13 @@ from halfulp import _core
 from halfulp._core import Format
 from halfulp._elementwise import FormatLike, _values, make_how
 from halfulp._formats import format as as_format
+from halfulp._models import Model, as_model, matmul_by
+
+# The options of emulated products at their defaults: a model leaves none of them to choose.
+_NO_CHOICES = (
+    *(None, None, "binary32", "fma-sequential", "nearest-even", "ieee", "error", None, 0),
+    *(0, 0, 32),
+)
 
 
 def _matrix(x: ArrayLike, name: str) -> NDArray[Any]:
@@ -65,7 +72,9 @@ def matmul(
     b: ArrayLike,
     c: ArrayLike | None = None,
     *,
-    model: str | None = None,
+    model: str | Model | None = None,
+    evidence: str = "published",
+    scales: tuple[ArrayLike, ArrayLike] | None = None,
     operands: FormatLike | None = None,
     product: FormatLike | None = None,
     accumulate: FormatLike = "binary32",
@@ -90,12 +99,26 @@ def matmul(
     of element (m, n) takes the random bits of index 2((mN+n)K+k), the sum after it those of the
     next index. The result is float32 where that holds `accumulate` and the operands are no wider,
     else float64. Strided operands are gathered first.
+
+    model: a matrix unit of hardware instead, by name ('hopper.wgmma.e4m3.f32'; hu.models() lists
+    them) or a hu.Model: the result has the bits that the hardware gives. Operands must hold values
+    of the unit's formats (integers or bits for integer units), c values of its result's; the result
+    is float16, float32, float64 or int32. K is filled up with zeros to a multiple of the
+    instruction's k. evidence: what must support a named unit: 'hardware' (results that this project
+    recorded), 'published' (those, or results that others published) or 'any'; else ValueError says
+    that it is not evidenced. scales: of a, (M, ceil(K/n)), and of b, (ceil(K/n), N), for units with
+    a scale for each n elements.
     """
     if model is not None:
-        raise ValueError(
-            f"model '{model}': this version has no hardware models; "
-            "describe the arithmetic by product=, accumulate= and order="
-        )
+        given = (operands, product, accumulate, order, rounding, overflow, nan_to, seed, step)
+        if (*given, tensor, offset, random_bits) != _NO_CHOICES:
+            raise ValueError(
+                "a model decides formats, order and rounding; leave out the options of emulated "
+                "products, or change the model's fields: hu.Model(name, fraction_bits=...)"
+            )
+        return matmul_by(as_model(model, evidence), a, b, c, scales)
+    if scales is not None:
+        raise ValueError("scales= belongs to models with block scales; give model=")
     x, y = _matrix(a, "a"), _matrix(b, "b")
     if x.shape[1] != y.shape[0]:
         raise ValueError(

@@ -119,6 +119,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_quantize(commands)
     _add_hadamard(commands)
     _add_fit(commands)
+    _add_models(commands)
+    _add_matmul(commands)
     _add_bench(commands)
     _add_sweep(commands)
     _add_status(commands)
@@ -281,6 +283,43 @@ def _bench(options: argparse.Namespace) -> int:
     from . import _cli_bench
 
     return _cli_bench.bench_command(options)
+
+
+def _add_models(commands: "_Commands") -> None:
+    parser = _add(commands, "models", _models, "show matrix units of hardware and their evidence")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="a unit's name")
+
+
+def _models(options: argparse.Namespace) -> int:
+    from . import _cli_models
+
+    return _cli_models.models_command(options)
+
+
+def _add_matmul(commands: "_Commands") -> None:
+    parser = _add(commands, "matmul", _matmul, "multiply matrices as a hardware unit does")
+    parser.add_argument("a", type=Path, metavar="A.npy", help="a matrix of the unit's values")
+    parser.add_argument("b", type=Path, metavar="B.npy", help="a matrix of the unit's values")
+    parser.add_argument("c", type=Path, nargs="?", metavar="C.npy", help="is added (default: +0)")
+    parser.add_argument(
+        "--model",
+        required=True,
+        metavar="NAME|FILE.toml",
+        help="a unit that `halfulp models` lists, or a file that describes one",
+    )
+    parser.add_argument(
+        "--evidence",
+        default="published",
+        metavar="E",
+        help="what must support a named unit: hardware, published (default) or any",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="D.npy", help="the result")
+
+
+def _matmul(options: argparse.Namespace) -> int:
+    from . import _cli_models
+
+    return _cli_models.matmul_command(options)
 
 
 def _formats(options: argparse.Namespace) -> int:

@@ -1,0 +1,74 @@
+"""`halfulp models` and `halfulp matmul`: hardware matrix units, and products by them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from halfulp._cli_numeric import _print_table
+from halfulp._matmul import matmul
+from halfulp._models import Model, models
+
+
+def _facts(name: str) -> dict[str, Any]:
+    model = Model(name)
+    fields = {k: getattr(v, "name", v) for k, v in model.fields.items()}
+    return {"name": name, "evidence": model.evidence, "source": model.source, **fields}
+
+
+def _shown(facts: dict[str, Any]) -> dict[str, Any]:
+    """Without the fields that say nothing of a unit of this kind."""
+    kind = facts["kind"]
+    integer = ("a_bits", "b_bits", "a_signed", "b_signed", "saturate")
+    shared = ("name", "evidence", "source", "kind", "k")
+    if kind == "integer":
+        return {k: v for k, v in facts.items() if k in (*shared, *integer)}
+    if kind != "block-sum":
+        return {k: v for k, v in facts.items() if k in shared}
+    skipped = integer if facts["scale_block"] else (*integer, "scale", "scale_block", "group")
+    return {k: v for k, v in facts.items() if k not in skipped}
+
+
+def models_command(args: argparse.Namespace) -> int:
+    """All units in a table, or the fields of those named."""
+    rows = [_facts(name) for name in args.names or models()]
+    if args.json:
+        print(json.dumps(rows, indent=1))
+        return 0
+    if args.names:
+        for i, row in enumerate(rows):
+            if i:
+                print()
+            _print_table([[k, "none" if v is None else str(v)] for k, v in _shown(row).items()])
+        return 0
+    table = [["name", "evidence", "k", "block", "fraction bits", "result"]]
+    for row in rows:
+        is_sum = row["kind"] == "block-sum"
+        result = f"{row['sum']} {row['rounding']}" if is_sum else row["kind"]
+        of_block = [str(row["block"]), str(row["fraction_bits"])] if is_sum else ["", ""]
+        table.append([row["name"], row["evidence"], str(row["k"]), *of_block, result])
+    _print_table(table)
+    return 0
+
+
+def model_of(text: str) -> Model | str:
+    """A unit's name, or the model that the TOML file of that name describes."""
+    return Model.from_toml(Path(text)) if text.endswith(".toml") else text
+
+
+def matmul_command(args: argparse.Namespace) -> int:
+    """The product of matrices in .npy files, by a unit, into a .npy file."""
+    a, b = (np.load(path) for path in (args.a, args.b))
+    c = None if args.c is None else np.load(args.c)
+    d = matmul(a, b, c, model=model_of(args.model), evidence=args.evidence)
+    np.save(args.out, d)
+    facts = {"out": str(args.out), "shape": list(d.shape), "dtype": str(d.dtype)}
+    if args.json:
+        print(json.dumps(facts))
+    else:
+        print(f"{args.out}: {d.shape[0]} x {d.shape[1]}, {d.dtype}")
+    return 0
