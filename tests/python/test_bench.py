@@ -67,7 +67,8 @@ def test_rows_targets_and_exit_codes(tmp_path: Path) -> None:
         low, high = row["ratio_interval"]
         assert 0 < low <= row["ratio"] <= high
     assert {row["operation"] for row in rows} == {"round", "encode", "decode", "hu.round"}
-    assert {row["from"] for row in rows} == {"binary16", "bfloat16", "binary32", "binary64"}
+    floats = {"binary16", "bfloat16", "binary32", "binary64"}
+    assert {row["from"] for row in rows} == floats | {"float8_e4m3fn"}
     targets.write_text(EASY + HARD)
     assert bench(*TINY, "--targets", str(targets)).returncode == 0
     missed = bench(*TINY, "--check", "--targets", str(targets))
