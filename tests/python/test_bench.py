@@ -70,8 +70,11 @@ def test_rows_targets_and_exit_codes(tmp_path: Path) -> None:
         low, high = row["ratio_interval"]
         assert 0 < low <= row["ratio"] <= high
     arithmetic = {"add", "mul", "div", "sqrt", "fma"}
-    assert {row["operation"] for row in rows} == {"round", "encode", "decode", "hu.round"} | arithmetic
-    assert {row["from"] for row in rows} == {"binary16", "bfloat16", "binary32", "binary64"}
+    products = {"matmul sequential", "matmul fma-sequential", "matmul exact"}
+    rounding = {"round", "encode", "decode", "hu.round"}
+    assert {row["operation"] for row in rows} == rounding | arithmetic | products
+    floats = {"binary16", "bfloat16", "binary32", "binary64"}
+    assert {row["from"] for row in rows} == floats | {"float8_e4m3fn"}
     targets.write_text(EASY + HARD)
     assert bench(*TINY, "--targets", str(targets)).returncode == 0
     missed = bench(*TINY, "--check", "--targets", str(targets))
