@@ -5,7 +5,7 @@
 declare -A PACKAGES=(
   [base]="g++ cmake ninja-build git ca-certificates python3 python3-dev python3-venv libhdf5-dev
     nlohmann-json3-dev libcli11-dev libtomlplusplus-dev zlib1g-dev libmpfr-dev"
-  [tests]="catch2 libboost-dev libeigen3-dev librapidcheck-dev"
+  [tests]="catch2 libboost-dev libeigen3-dev librapidcheck-dev valgrind"
   [format]="clang-format"
   [clang]="clang"
   [lint]="clang-tidy"
