@@ -397,4 +397,5 @@ PYBIND11_MODULE(_core, m) {
   halfulp::python::define_transforms(m);
   halfulp::python::define_refinement(m);
   halfulp::python::define_logarithmic(m);
+  halfulp::python::define_dlpack(m);
 }
