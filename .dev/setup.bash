@@ -5,7 +5,7 @@
 declare -A PACKAGES=(
   [base]="g++ cmake ninja-build git ca-certificates python3 python3-dev python3-venv libhdf5-dev
     nlohmann-json3-dev libcli11-dev libtomlplusplus-dev zlib1g-dev libmpfr-dev"
-  [tests]="catch2 libboost-dev libeigen3-dev librapidcheck-dev"
+  [tests]="catch2 libboost-dev libeigen3-dev librapidcheck-dev valgrind"
   [format]="clang-format"
   [clang]="clang"
   [lint]="clang-tidy"
@@ -164,7 +164,7 @@ PYTHON
   die 3 "no Python >= 3.11 with venv and headers was found (Debian: python3-venv python3-dev)"
 }
 
-# Prints a hash and then the requirements of pyproject.toml for `run` or `dev`.
+# Prints a hash and then the requirements of pyproject.toml for `run`, `dev` or `peers`.
 requirements() {
   .venv/bin/python - "$1" <<'PYTHON'
 import hashlib, os, pathlib, sys, tomllib
@@ -175,13 +175,13 @@ with open("pyproject.toml", "rb") as file:
     whole = tomllib.load(file)
 names = whole["project"]["dependencies"] + [
     name for name in whole["build-system"]["requires"] if name.startswith("pybind11")]
-if sys.argv[1] == "dev":
-    names += whole["project"]["optional-dependencies"]["dev"]
+for extra in {"run": [], "dev": ["dev"], "peers": ["dev", "peers"]}[sys.argv[1]]:
+    names += whole["project"]["optional-dependencies"][extra]
 print(hashlib.sha256(repr([version, sorted(set(names))]).encode()).hexdigest(), *names, sep="\n")
 PYTHON
 }
 
-# need_venv run|dev. The file .venv/.unfinished stands there while something is being made: a .venv
+# need_venv run|dev|peers. The file .venv/.unfinished stands there while something is being made: a .venv
 # that was killed half-way is thus known, and made anew.
 need_venv() {
   local python list hash

@@ -29,6 +29,8 @@ void define_units(py::module_& m);
 void define_x86(py::module_& m);
 // Logarithmic numbers: logarithmic_module.cpp.
 void define_logarithmic(py::module_& m);
+// Arrays of other libraries: dlpack_module.cpp.
+void define_dlpack(py::module_& m);
 
 inline Element parse_element(const std::string& kind) {
   static constexpr std::array<const char*, 8> names = {

@@ -24,6 +24,7 @@ from halfulp import _core, alphabets
 
 ROOT = Path(__file__).resolve().parents[2]
 ABSENT = "*absent*"
+ONE = np.ones(1, np.float32)
 P3109_KINDS = ("se", "sf", "ue", "uf")
 WIDE = {
     "x87's values, p = 64": "fp_e15p64b16383_s_ieee_ieee",
@@ -154,6 +155,19 @@ def named(word: str) -> bool:
     return any(word in name.lower() for name in names if not name.startswith("_"))
 
 
+def takes_dlpack() -> bool:
+    """Whether an array that is no NumPy array, but has its DLPack, is an operand."""
+
+    class Other:
+        def __dlpack_device__(self) -> tuple[int, int]:
+            return ONE.__dlpack_device__()
+
+        def __dlpack__(self, **options: object) -> object:
+            return ONE.__dlpack__(**options)
+
+    return bool(hu.round(Other(), "bfloat16") == ONE)
+
+
 # ------------------------------------------------------------------ the groups
 def groups(root: Path) -> Iterator[tuple[str, list[Row]]]:
     e = Evidence(root)
@@ -166,9 +180,9 @@ def groups(root: Path) -> Iterator[tuple[str, list[Row]]]:
     for text, name in WIDE.items():
         cases = e.of(f"format {name}", lambda row, _, name=name: row == name)
         formats.append(Row(text, works(lambda name=name: one(hu.format(name))), cases, definitions))
-    named = {*hu.formats(), *WIDE.values()}
+    format_names = {*hu.formats(), *WIDE.values()}
     cases = e.of(
-        "formats without a name", lambda row, _: row.startswith("fp_") and row not in named
+        "formats without a name", lambda row, _: row.startswith("fp_") and row not in format_names
     )
     formats.append(
         Row(
@@ -352,16 +366,17 @@ def groups(root: Path) -> Iterator[tuple[str, list[Row]]]:
                 e.of("torch"),
                 "dtypes.md",
             ),
-            Row("DLPack", works(lambda: named("dlpack")), e.of("DLPack"), "status.md"),
+            Row("DLPack on the host", works(takes_dlpack), e.of("DLPack"), "arrays.md"),
+            Row("DLPack on a GPU", works(lambda: named("dlpack")), ABSENT, "status.md"),
         ],
     )
 
     others = []
     for text, call, page in (
         ("logarithmic numbers", lambda: named("lns") or named("logarithmic"), "logarithmic.md"),
-        ("LogFMT", lambda: named("logfmt"), "logarithmic.md"),
+        ("LogFMT", lambda: callable(hu.logarithmic.logfmt), "logarithmic.md"),
         ("transforms (Hadamard, smoothing)", lambda: named("hadamard") or named("transforms"), "transforms.md"),
-        ("vector codebooks", lambda: named("vector"), "vector-codebooks.md"),
+        ("vector codebooks", lambda: named("vector"), "integers-and-codebooks.md"),
         ("quires of posits", lambda: named("quire"), "posits.md"),
         ("Eigen scalar", lambda: source(root, "**/*eigen_scalar*.hpp"), "eigen.md"),
     ):  # fmt: skip

@@ -205,3 +205,38 @@ def test_every_mutant_matches_one_place() -> None:
     spec.loader.exec_module(module)
     module.check_patterns()
     assert len(module.MUTANTS) >= 10
+
+
+def test_the_shares_of_the_tests_are_equal_and_complete() -> None:
+    import json
+
+    import share
+
+    files = sorted(path.name for path in (ROOT / "tests/python").glob("test_*.py"))
+    seconds = json.loads(share.SECONDS.read_text())
+    assert set(seconds) <= set(files), "a file is gone; record anew as tests/python/share.py says"
+    for n in (1, 2, 3, len(files) + 1):
+        found = share.shares(files, seconds, n)
+        assert len(found) == n
+        assert sorted(file for one in found for file in one) == files
+    two = [sum(seconds.get(file, 0) for file in one) for one in share.shares(files, seconds, 2)]
+    assert max(two) <= 1.05 * min(two)
+    run = subprocess.run(
+        [sys.executable, share.__file__, "2"], capture_output=True, text=True, check=True
+    )
+    named = [line.split() for line in run.stdout.splitlines()]
+    assert sorted(name for line in named for name in line) == [f"tests/python/{f}" for f in files]
+
+
+def test_seconds_are_read_from_what_pytest_prints() -> None:
+    import share
+
+    lines = [
+        "= slowest durations =",
+        "1.50s call     tests/python/test_a.py::test_x[call-setup]",
+        "0.50s setup    tests/python/test_a.py::test_x",
+        "2.25s call     tests/python/test_b.py::test_y",
+        "0.01s teardown tests/python/test_b.py::test_y",
+        "tests/python/test_c.py::test_z PASSED [ 10%]",
+    ]
+    assert share.recorded(lines) == {"test_a.py": 2.0, "test_b.py": 2.3}

@@ -6,8 +6,9 @@
     array([3.125e-01, 4.480e+02, 4.480e+02])
 
 Arrays are NumPy arrays of float16, bfloat16 (ml_dtypes), float32 or float64, of any shape and
-strides, used without copies, or of ml_dtypes' narrower dtypes, which count as float32; Python
-scalars and lists are taken as float64. What each bit means is in docs/definitions.md.
+strides, used without copies, or of ml_dtypes' narrower dtypes, which count as float32, or arrays
+of other libraries that speak DLPack; Python scalars and lists are taken as float64. What each bit
+means is in docs/definitions.md.
 """
 
 from __future__ import annotations

@@ -62,7 +62,9 @@ __all__: list[str] = [
     "quantize",
     "quantize_logfmt",
     "random_signs",
+    "read_dlpack",
     "refine",
+    "rename_dlpack_type",
     "scale_rule_names",
     "set_threads",
     "split_pairs",
@@ -485,6 +487,7 @@ def quantize_logfmt(
 def random_signs(
     how: How, n: typing.SupportsInt | typing.SupportsIndex
 ) -> numpy.typing.NDArray[numpy.uint8]: ...
+def read_dlpack(capsule: typing.Any) -> tuple: ...
 def refine(
     a: numpy.typing.NDArray[numpy.float64],
     b: numpy.typing.NDArray[numpy.float64],
@@ -497,6 +500,7 @@ def refine(
     scaled_part: typing.SupportsFloat | typing.SupportsIndex,
     max_iterations: typing.SupportsInt | typing.SupportsIndex,
 ) -> RefinementHistory: ...
+def rename_dlpack_type(capsule: typing.Any, dtype: str) -> None: ...
 def scale_rule_names() -> list[str]: ...
 def set_threads(n: typing.SupportsInt | typing.SupportsIndex) -> None: ...
 def split_pairs(

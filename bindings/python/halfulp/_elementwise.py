@@ -1,8 +1,9 @@
-"""Element-wise functions over NumPy arrays, scalars and lists.
+"""Element-wise functions over arrays, scalars and lists.
 
 Operands are taken at their exact values in their own dtype (they need not be values of the result
 format), the exact result is rounded once. Results have the dtype of the operands, or that of `out`;
 it must hold every value of the format. ml_dtypes' narrow dtypes count as float32, which holds them.
+Arrays of other libraries are read where they lie, and results are theirs (_dlpack.py).
 Stochastic rounding takes its random bits from (seed, step,
 tensor, offset + row-major index).
 """
@@ -15,7 +16,7 @@ from typing import Any, Literal, overload
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from halfulp import _core
+from halfulp import _core, _dlpack
 from halfulp._core import Format, NumberSystem
 from halfulp._device import is_device_array, round_on_device
 from halfulp._formats import format as as_format
@@ -60,10 +61,12 @@ def _values(x: ArrayLike, what: str = "x") -> NDArray[Any]:
         return _plain_values(x, what)
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError(f"{what} is a masked array; pass x.filled(...) or x.data")
+    if _dlpack.is_foreign(x):
+        return _foreign_values(x, what)
     if not isinstance(x, np.ndarray | np.generic):
         raise TypeError(
             f"{what} is of type {type(x).__module__}.{type(x).__qualname__}; "
-            "pass a NumPy array, a number or a list"
+            "pass a NumPy array, an array with DLPack, a number or a list"
         )
     array = np.asarray(x)
     if array.dtype.name in NARROW:
@@ -76,6 +79,20 @@ def _values(x: ArrayLike, what: str = "x") -> NDArray[Any]:
             "pass float16, bfloat16, float32, float64 or a dtype of ml_dtypes (codes go to decode)"
         )
     _require_native(array, what)
+    return array
+
+
+def _foreign_values(x: Any, what: str) -> NDArray[Any]:
+    """The numbers of an array with DLPack, without a copy; narrow ones as float32."""
+    bits, dtype = _dlpack.bits_of(x, what)
+    if dtype in NARROW and "int" not in dtype:
+        return np.asarray(decode(bits, dtype, dtype=np.float32))
+    array = _dlpack.as_numpy(bits, dtype) if dtype in _KINDS else None
+    if array is None:
+        raise TypeError(
+            f"{what} has dtype {dtype}; pass float16, bfloat16, float32, float64 or a narrower "
+            "float (codes go to decode)"
+        )
     return array
 
 
@@ -120,11 +137,15 @@ def _raw(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _result(
-    like: Sequence[NDArray[Any]], shape: tuple[int, ...], out: NDArray[Any] | None
+    like: Sequence[NDArray[Any]],
+    shape: tuple[int, ...],
+    out: NDArray[Any] | None,
+    operands: Sequence[Any] = (),
 ) -> NDArray[Any]:
+    """`out`, checked, or an array of the dtype that `like` decide; for whom, `operands` say."""
     if out is None:
         try:
-            return np.empty(shape, dtype=np.result_type(*like))
+            return _dlpack.empty(operands, shape, np.result_type(*like))
         except TypeError:
             names = " and ".join(str(x.dtype) for x in like)
             raise TypeError(
@@ -154,6 +175,22 @@ def _apply(
     else:
         known = [(_raw(x), _kind(x), _ANY) for x in operands]
         _core.apply(operation, known, out, kind, f, how, flag_bytes)
+
+
+def _given_back(
+    operands: Sequence[Any], result: NDArray[Any], flag_bytes: Flags | None, out: Any
+) -> tuple[Any, Any]:
+    """Result and flags as the caller has them: `out` itself, scalars of NumPy for no dimensions, or
+    arrays of the operands' library.
+    """
+    flags: Any = flag_bytes
+    if any(_dlpack.is_foreign(x) for x in operands):
+        if flag_bytes is not None:
+            flags = _dlpack.like(operands, flag_bytes)
+        return _dlpack.like(operands, result) if out is None else out, flags
+    if result.ndim or out is not None:
+        return result if out is None else out, flags
+    return result[()], None if flag_bytes is None else int(flag_bytes[()])
 
 
 def _wrapping(f: FormatLike, overflow: str) -> tuple[Format | NumberSystem, str]:
@@ -190,16 +227,13 @@ def _run(
     # Python numbers have no dtype of their own, so they do not widen the result.
     typed = [array for array, x in zip(arrays, operands, strict=True) if not _is_plain(x)]
     typed = [array for array in arrays[:deciding] if any(array is t for t in typed)]
-    result = _result(typed or arrays[:deciding], broadcast[0].shape, out)
+    result = _result(typed or arrays[:deciding], broadcast[0].shape, _dlpack.written(out), operands)
     flag_bytes = np.zeros(result.shape, dtype=np.uint8) if flags else None
     _apply(operation, broadcast, _raw(result), _kind(result), f, how, flag_bytes)
-    scalar = result.ndim == 0 and out is None
-    value: Any = result[()] if scalar else result
-    if scalar and all(_is_plain(x) for x in operands[:deciding]):
+    value, given_flags = _given_back(operands, result, flag_bytes, out)
+    if isinstance(value, np.generic) and all(_is_plain(x) for x in operands[:deciding]):
         value = float(value)
-    if flag_bytes is None:
-        return value
-    return value, (int(flag_bytes[()]) if scalar else flag_bytes)
+    return value if flag_bytes is None else (value, given_flags)
 
 
 def round(
@@ -228,8 +262,9 @@ def round(
     divide-by-zero 8, overflow 4, underflow 2, inexact 1. Raises ValueError for what does not fit
     together; then nothing has been written.
 
-    x may be a tensor of torch or an array of CuPy on a GPU: the result is one too, made by work
-    that is queued on the current stream and not waited for.
+    x may be an array of another library that speaks DLPack, such as JAX's: the result is one too.
+    A tensor of torch or an array of CuPy may be on a GPU: then the work is queued on the current
+    stream and not waited for.
     """
     f, overflow = _wrapping(f, overflow)
     how = make_how(
@@ -373,10 +408,14 @@ def encode(
                 f"dtype is {np.dtype(dtype_wanted)}, but numbers of {as_format(f).name} are "
                 f"{dtype_of(f)}; encode to the format of the dtype"
             )
-        result = encode(x, f, rounding, overflow, **options)
+        foreign = _dlpack.is_foreign(x) and not is_device_array(x)
+        result = encode(_values(x) if foreign else x, f, rounding, overflow, **options)
         codes, *rest = result if options.get("flags") else (result,)
-        numbers = to_ml_dtypes(codes, f)[()]  # of one number a scalar, as elsewhere
-        return (numbers, *rest) if rest else numbers
+        numbers = to_ml_dtypes(codes, f)
+        if foreign:
+            given = tuple(_dlpack.like([x], np.asarray(y)) for y in (numbers, *rest))
+            return given if rest else given[0]
+        return (numbers[()], *rest) if rest else numbers[()]  # of one number a scalar, as elsewhere
     f, overflow = _wrapping(f, overflow)
     out = options.pop("out", None)
     flags = options.pop("flags", False)
@@ -385,19 +424,19 @@ def encode(
         return round_on_device(x, f, out, flags, how, codes=True)
     values = _values(x)
     dtype = _code_dtype(f)
-    if out is not None and (
-        not isinstance(out, np.ndarray) or out.dtype != dtype or out.shape != values.shape
+    target = _dlpack.written(out)
+    if target is not None and (
+        not isinstance(target, np.ndarray) or target.dtype != dtype or target.shape != values.shape
     ):
-        raise TypeError(f"out must be a NumPy array of {dtype.name} and shape {values.shape}")
-    codes = out if out is not None else np.empty(values.shape, dtype=dtype)
+        raise TypeError(f"out must be an array of {dtype.name} and shape {values.shape}")
+    codes = target if target is not None else _dlpack.empty([x], values.shape, dtype)
     flag_bytes = np.zeros(values.shape, dtype=np.uint8) if flags else None
     kind = _CODE_KINDS[dtype.name]
     _apply("convert", [values], codes, kind, f, how, flag_bytes)
-    scalar = codes.ndim == 0 and out is None
-    result: Any = int(codes[()]) if scalar else codes
-    if flag_bytes is None:
-        return result
-    return result, (int(flag_bytes[()]) if scalar else flag_bytes)
+    result, given_flags = _given_back([x], codes, flag_bytes, out)
+    if isinstance(result, np.generic):
+        result = int(result)
+    return result if flag_bytes is None else (result, given_flags)
 
 
 def _plain_codes(c: Any, f: Format | NumberSystem) -> NDArray[Any]:
@@ -416,6 +455,19 @@ def _plain_codes(c: Any, f: Format | NumberSystem) -> NDArray[Any]:
     return objects.astype(_code_dtype(f))
 
 
+def _code_array(c: Any, expected: np.dtype[Any]) -> NDArray[Any]:
+    """An array of codes; copied only if it is none (a scalar, a sequence)."""
+    if _dlpack.is_foreign(c):
+        bits, name = _dlpack.bits_of(c, "c")
+        array = _dlpack.as_numpy(bits, name)
+    else:
+        array = np.asarray(c)
+        name = str(array.dtype)
+    if array is None or array.dtype.name not in _CODE_KINDS:
+        raise TypeError(f"codes have dtype {name}; pass unsigned integers, such as {expected.name}")
+    return array
+
+
 def _holds(container: Format, f: Format | NumberSystem) -> bool:
     return f.fits(container) if isinstance(f, NumberSystem) else container.holds(f)
 
@@ -431,24 +483,22 @@ def decode(
     f = as_format(f)
     plain = _is_plain(c)
     expected = _code_dtype(f)
-    codes = _plain_codes(c, f) if plain else np.asarray(c)
-    if codes.dtype.name not in _CODE_KINDS:
-        raise TypeError(
-            f"codes have dtype {codes.dtype}; pass unsigned integers, such as {expected.name}"
-        )
+    codes = _plain_codes(c, f) if plain else _code_array(c, expected)
     if codes.dtype.itemsize * 8 > f.width and codes.size and int(codes.max()) >= 1 << f.width:
         raise ValueError(
             f"code {int(codes.max()):#x} is above {(1 << f.width) - 1:#x}, the last of {f.name}"
         )
+    target = _dlpack.written(out)
     if dtype is None:
         fits_float32 = _holds(as_format("binary32"), f)
         dtype = np.float32 if fits_float32 and not plain else np.float64
-    elif out is not None and np.dtype(dtype) != out.dtype:
+    elif target is not None and np.dtype(dtype) != target.dtype:
         raise TypeError(
-            f"dtype is {np.dtype(dtype)}, but out has {out.dtype}; leave one of them out"
+            f"dtype is {np.dtype(dtype)}, but out has {target.dtype}; leave one of them out"
         )
     _require_native(codes, "c")
-    values = _result([], codes.shape, np.empty(codes.shape, dtype) if out is None else out)
+    empty = _dlpack.empty([c], codes.shape, dtype) if target is None else target
+    values = _result([], codes.shape, empty)
     container = as_format(_kind(values))
     if not _holds(container, f):
         wider = _holds(as_format("binary64"), f)
@@ -460,6 +510,5 @@ def decode(
     else:
         given = [(codes, code_kind, f)]
         _core.apply("convert", given, _raw(values), _kind(values), container, make_how("decode"))
-    if codes.ndim == 0 and out is None:
-        return float(values[()]) if plain else values[()]
-    return values
+    result, _ = _given_back([c], values, None, out)
+    return float(result) if plain and codes.ndim == 0 and out is None else result

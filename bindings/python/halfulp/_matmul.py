@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from halfulp import _core, _x86
+from halfulp import _core, _dlpack, _x86
 from halfulp._core import Format
 from halfulp._elementwise import FormatLike, _values, make_how
 from halfulp._formats import format as as_format
@@ -87,7 +87,7 @@ def matmul(
     tensor: int = 0,
     offset: int = 0,
     random_bits: int = 32,
-) -> NDArray[Any]:
+) -> Any:
     """a (M, K) @ b (K, N) [+ c (M, N)] with every product and sum rounded as told; shape (M, N).
 
     operands: if given, every element of a and b must be a value of that format; c must hold values
@@ -98,7 +98,8 @@ def matmul(
     sum, rounded once); sums start at c, or at +0. With stochastic rounding, product k
     of element (m, n) takes the random bits of index 2((mN+n)K+k), the sum after it those of the
     next index. The result is float32 where that holds `accumulate` and the operands are no wider,
-    else float64. Strided operands are gathered first.
+    else float64, and of the library of the first operand that is no NumPy array. Strided operands
+    are gathered first.
 
     model: a matrix unit of hardware instead, by name ('hopper.wgmma.e4m3.f32'; hu.models() lists
     them) or a hu.Model: the result has the bits that the hardware gives. Operands must hold values
@@ -111,8 +112,8 @@ def matmul(
     all recorded; K is not filled up there, and NaN keep the processor's payloads.
     """
     if model is not None:
-        given = (operands, product, accumulate, order, rounding, overflow, nan_to, seed, step)
-        if (*given, tensor, offset, random_bits) != _NO_CHOICES:
+        choices = (operands, product, accumulate, order, rounding, overflow, nan_to, seed, step)
+        if (*choices, tensor, offset, random_bits) != _NO_CHOICES:
             raise ValueError(
                 "a model decides formats, order and rounding; leave out the options of emulated "
                 "products, or change the model's fields: hu.Model(name, fraction_bits=...)"
@@ -157,7 +158,8 @@ def matmul(
         offset=offset,
         random_bits=random_bits,
     )
-    out = np.empty((x.shape[0], y.shape[1]), dtype=dtype)
+    given = [a, b] if c is None else [a, b, c]
+    out = _dlpack.empty(given, (x.shape[0], y.shape[1]), dtype)
     run = _core.matmul64 if dtype is np.float64 else _core.matmul32
     run(
         np.ascontiguousarray(x, dtype=dtype),
@@ -170,7 +172,7 @@ def matmul(
         block,
         how,
     )
-    return out
+    return _dlpack.like(given, out)
 
 
 def dot(a: ArrayLike, b: ArrayLike, c: ArrayLike | None = None, **options: Any) -> Any:

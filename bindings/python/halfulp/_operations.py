@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from halfulp import _core
+from halfulp import _core, _dlpack
 from halfulp._elementwise import (
     _ANY,
     FormatLike,
+    _given_back,
     _kind,
     _operation,
     _raw,
@@ -190,19 +191,25 @@ def maximum_magnitude_number(a: ArrayLike, b: ArrayLike, f: FormatLike, **option
 
 
 def _predicate(
-    name: str, operands: list[ArrayLike], f: FormatLike, out: NDArray[Any] | None
+    name: str,
+    operands: list[ArrayLike],
+    f: FormatLike,
+    out: NDArray[Any] | None,
+    dtype: type = np.uint8,
 ) -> Any:
     arrays = [_values(x, letter) for x, letter in zip(operands, "ab", strict=False)]
     broadcast = np.broadcast_arrays(*arrays) if len(arrays) > 1 else arrays
     shape = broadcast[0].shape
-    if out is not None and (
-        not isinstance(out, np.ndarray) or out.dtype != np.uint8 or out.shape != shape
+    target = _dlpack.written(out)
+    if target is not None and (
+        not isinstance(target, np.ndarray) or target.dtype != np.uint8 or target.shape != shape
     ):
-        raise TypeError(f"out must be a NumPy array of uint8 and shape {shape}")
-    result = np.empty(shape, np.uint8) if out is None else out
+        raise TypeError(f"out must be an array of uint8 and shape {shape}")
+    result = _dlpack.empty(operands, shape, np.uint8) if target is None else target
     views = [(_raw(x), _kind(x), _ANY) for x in broadcast]
     _core.apply(name, views, result, "code8", as_format(f), make_how(name))
-    return int(result[()]) if result.ndim == 0 and out is None else result
+    given, _ = _given_back(operands, result.view(dtype), None, out)
+    return int(given) if isinstance(given, np.generic) else given
 
 
 def classify(a: ArrayLike, f: FormatLike, out: NDArray[Any] | None = None) -> Any:
@@ -230,10 +237,8 @@ def total_order(a: ArrayLike, b: ArrayLike, out: NDArray[Any] | None = None) -> 
     All NaNs are one element: their signs and payloads do not exist here. Arrays give bool (uint8 in
     `out`).
     """
-    result = _predicate("total-order", [a, b], _ANY, out)
-    if out is not None:
-        return result
-    return bool(result) if isinstance(result, int) else result.view(np.bool_)
+    result = _predicate("total-order", [a, b], _ANY, out, np.uint8 if out is not None else np.bool_)
+    return bool(result) if isinstance(result, int) else result
 
 
 class Outcomes(NamedTuple):
