@@ -215,7 +215,10 @@ bool arithmetic_by_loops(Operation op, std::span<const Array> operands, const Ar
   for (std::size_t k = 0; k < operands.size(); ++k) types.at(k) = operands[k].element;
   const std::span<const Element> in(types.data(), operands.size());
   if (!FloatArithmetic::exists(op, in, out.element, format, rounding, random.count)) return false;
-  const FloatArithmetic arithmetic(op, in, out.element, format, rounding, random);
+  LoopOptions
+      how;  // a piece is small, but many that will not be read soon are stored past the caches
+  how.stream_from = out.size() * size_of(out.element) >= how.stream_from ? 0 : SIZE_MAX;
+  const FloatArithmetic arithmetic(op, in, out.element, format, rounding, random, how);
 
   constexpr std::size_t piece = FloatArithmetic::block;
   using Room = std::array<std::byte, piece * 8>;

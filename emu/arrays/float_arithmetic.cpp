@@ -199,15 +199,6 @@ bool is_nearest(Mode mode) {
 
 }  // namespace
 
-bool FloatArithmetic::have_vectors() {
-#if defined(__x86_64__)
-  static const bool have = avx512::exists();
-  return have;
-#else
-  return false;
-#endif
-}
-
 std::optional<FloatArithmetic::Route> FloatArithmetic::route(Operation op,
                                                              std::span<const Element> in,
                                                              Element out, Format f,
@@ -241,15 +232,16 @@ bool FloatArithmetic::exists(Operation op, std::span<const Element> in, Element 
 }
 
 FloatArithmetic::FloatArithmetic(Operation op, std::span<const Element> in, Element out, Format f,
-                                 const Rounding& rounding, const RandomStream& random, bool vectors)
+                                 const Rounding& rounding, const RandomStream& random,
+                                 const LoopOptions& how)
     : op_(op),
       count_(static_cast<int>(in.size())),
       out_(out),
       route_(*route(op, in, out, f, rounding, random.count)),
       down_(rounding.mode == Mode::down),
-      vectors_(vectors),
+      vectors_(how.level == VectorLevel::avx512),
       far_(f.least_quantum_exponent() < -100),
-      round_(carrier(route_.in32), rounded_as(out, route_.in32), f, rounding, random) {
+      round_(carrier(route_.in32), rounded_as(out, route_.in32), f, rounding, random, how) {
   std::copy(in.begin(), in.end(), in_.begin());
   if (out == Element::binary16 || out == Element::bfloat16)
     narrow_.emplace(carrier(route_.in32), Element::code16, format_of(out), Rounding{});

@@ -24,9 +24,7 @@ class FloatArithmetic {
                      const Rounding& rounding, int random_count = 32);
   FloatArithmetic(Operation op, std::span<const Element> in, Element out, Format format,
                   const Rounding& rounding, const RandomStream& random = {},
-                  bool vectors = have_vectors());
-  // Whether this processor runs the loops of float_arithmetic_avx512.hpp. The bits are the same.
-  static bool have_vectors();
+                  const LoopOptions& how = {});
 
   // y[i] = the result for the operands' elements i < n <= block; y may be an operand of the same
   // element type. Element i uses random.at(first + i). May be called under any control word.

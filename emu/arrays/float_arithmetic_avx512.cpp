@@ -5,10 +5,9 @@
 #if defined(__x86_64__)
   #include <immintrin.h>
 
-  // An attribute of functions, not an option of a file: what the linker takes from one file for the
-  // whole program must run everywhere.
-  #define HALFULP_VECTOR __attribute__((target("avx512f,avx512dq,avx512vl")))
-  #define HALFULP_INLINE HALFULP_VECTOR inline __attribute__((always_inline))
+  #include "emu/arrays/vector_level.hpp"
+
+  #define HALFULP_INLINE HALFULP_AVX512 inline __attribute__((always_inline))
 
 // No instruction here meets a subnormal number that it would need microcode for (some 130 cycles):
 // conversions, additions, comparisons, getmant and getexp take them at full speed; multiplications,
@@ -197,26 +196,21 @@ HALFULP_INLINE void each(const Body& body, const float* const (&x)[operands], st
 
 }  // namespace
 
-bool exists() {
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-         __builtin_cpu_supports("avx512vl");
-}
-
-HALFULP_VECTOR void product_to_odd(const float* a, const float* b, std::uint32_t* y,
+HALFULP_AVX512 void product_to_odd(const float* a, const float* b, std::uint32_t* y,
                                    std::size_t n) {
   each(Product{}, {a, b}, y, n);
 }
-HALFULP_VECTOR void quotient_to_odd(const float* a, const float* b, std::uint32_t* y, std::size_t n,
+HALFULP_AVX512 void quotient_to_odd(const float* a, const float* b, std::uint32_t* y, std::size_t n,
                                     bool far) {
   if (far)
     each(Quotient<true>{}, {a, b}, y, n);
   else
     each(Quotient<false>{}, {a, b}, y, n);
 }
-HALFULP_VECTOR void root_to_odd(const float* a, std::uint32_t* y, std::size_t n) {
+HALFULP_AVX512 void root_to_odd(const float* a, std::uint32_t* y, std::size_t n) {
   each(Root{}, {a}, y, n);
 }
-HALFULP_VECTOR void multiply_add_to_odd(const float* a, const float* b, const float* c,
+HALFULP_AVX512 void multiply_add_to_odd(const float* a, const float* b, const float* c,
                                         std::uint32_t* y, std::size_t n, bool flip) {
   if (flip)
     each(MultiplyAdd<true>{}, {a, b, c}, y, n);

@@ -1,14 +1,11 @@
-// Exact results of operands of binary32, rounded to odd in 24 bits (float_arithmetic.cpp), by
-// AVX-512 (F, DQ, VL).
+// Exact results of operands of binary32, rounded to odd in 24 bits (float_arithmetic.cpp), for
+// VectorLevel::avx512. They expect the state of ControlWord.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
 namespace halfulp::avx512 {
-
-// Whether this processor has what the functions need. They expect the state of ControlWord.
-bool exists();
 
 // flip: −((−a)·b − c), as mode `down` wants it. Not far: quotients below 2^−124 but 0 need only
 // have their sign and be as small, because no number that decides a rounding is: of formats whose

@@ -66,13 +66,16 @@ void check(Tally& tally, const Work& w, const std::array<Bits, 3>& x) {
     precision = std::max(precision, halfulp::format_of(w.in[k]).precision);
   }
   // By the portable loops, and by those of this processor if there are others.
+  using halfulp::VectorLevel;
+  const VectorLevel own = halfulp::vector_level();
   const std::size_t bytes = halfulp::size_of(w.out);
   std::vector<std::vector<std::byte>> y;
-  for (const bool vectors : {false, true}) {
+  for (const VectorLevel level : {VectorLevel::baseline, own}) {
     using halfulp::FloatArithmetic;
-    if (vectors && !FloatArithmetic::have_vectors()) continue;
+    if (!y.empty() && own == VectorLevel::baseline) continue;
     std::vector<std::byte>& results = y.emplace_back(n * bytes, std::byte{0xA5});
-    const FloatArithmetic loops(w.op, w.operands(), w.out, w.format, w.rounding, w.random, vectors);
+    const FloatArithmetic loops(w.op, w.operands(), w.out, w.format, w.rounding, w.random,
+                                {.level = level});
     for (std::size_t at = 0; at < n; at += loops.block) {
       FloatArithmetic::Operands from{};
       for (std::size_t k = 0; k < count; ++k)
