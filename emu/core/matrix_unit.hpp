@@ -158,11 +158,11 @@ constexpr u64 round_sum(const MatrixUnit& u, std::int64_t total, int exponent) {
     const u64 half = u64{1} << (drop - 1);
     if (lost > half || (lost == half && (kept & 1) != 0)) ++kept;
   }
-  // Binades count upwards through the codes, so a carry out of `kept` is right by itself.
+  // Binades count upwards through the codes, so a carry out of `kept` is right by itself, also that
+  // from the largest value to infinity.
   const u64 steps = static_cast<u64>(binade - u.sum.emin());
   const u64 infinity = static_cast<u64>(u.sum.top_field_code());
-  u64 code = leading > u.sum.emax() ? infinity : (steps << u.sum.fraction_bits()) + kept;
-  if (code > infinity) code = infinity;
+  const u64 code = leading > u.sum.emax() ? infinity : (steps << u.sum.fraction_bits()) + kept;
   if (code == 0 && !u.keeps_sign) return 0;
   const int widen = u.d.fraction_bits() - u.sum.fraction_bits();
   return (code << widen) | (negative ? static_cast<u64>(u.d.sign_bit()) : 0);

@@ -117,7 +117,7 @@ inline constexpr Format e2m3 = float6_e2m3fn;
 inline constexpr Format e2m1 = float4_e2m1fn;
 inline constexpr const char* recorded = "data/hardware/h200";
 inline constexpr const char* silicon =
-    "an exact port of the model agreed with recorded results of MMA-Sim and arXiv 2512.07004";
+    "an exact port of the model agreed with published results of the chips; not repeated here";
 inline constexpr const char* claimed = "claimed by MMA-Sim or arXiv 2512.07004, or by analogy";
 
 }  // namespace units
