@@ -25,6 +25,8 @@ void define_transforms(py::module_& m);
 void define_refinement(py::module_& m);
 // Matrix units: unit_module.cpp.
 void define_units(py::module_& m);
+// x86's matrix instructions: x86_module.cpp.
+void define_x86(py::module_& m);
 // Logarithmic numbers: logarithmic_module.cpp.
 void define_logarithmic(py::module_& m);
 

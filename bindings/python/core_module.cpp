@@ -397,5 +397,6 @@ PYBIND11_MODULE(_core, m) {
   halfulp::python::define_transforms(m);
   halfulp::python::define_refinement(m);
   halfulp::python::define_units(m);
+  halfulp::python::define_x86(m);
   halfulp::python::define_logarithmic(m);
 }

@@ -273,6 +273,8 @@ def test_shapes_layouts_and_threads_change_no_bit() -> None:
 def test_models_by_name_and_by_fields(tmp_path: Path) -> None:
     assert len(hu.models()) == len(set(hu.models())) > 100
     for name in hu.models():
+        if name.startswith("x86."):  # test_x86_units.py
+            continue
         model = hu.Model(name)
         assert (model.name, model.is_described) == (name, False)
         assert model.evidence in ("hardware", "published", "none")

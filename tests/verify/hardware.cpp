@@ -12,6 +12,7 @@
 #include "tests/hardware/mutants.hpp"
 #include "tests/hardware/operands.hpp"
 #include "tests/hardware/record.hpp"
+#include "tests/hardware/x86/judge.hpp"
 
 namespace verify {
 namespace {
@@ -35,7 +36,24 @@ struct Verdict {
   }
 };
 
+// Those of x86 have a model, categories and mutants of their own.
+Verdict judge_x86(const std::string& path) {
+  const hardware::x86::Results results = hardware::x86::read_results(path);
+  const hardware::x86::Verdict found = hardware::x86::judge(results.named->unit, results.cases);
+  Verdict v;
+  v.unit = results.named->name;
+  v.compared = found.compared[0] + found.compared[1];
+  v.naive = found.compared[1];
+  v.mismatched = found.mismatched();
+  if (v.mismatched != 0)
+    std::fprintf(stderr, "MISMATCH %s: %zu results\n", v.unit.c_str(), v.mismatched);
+  for (const auto& m : found.mutants)
+    v.kills.push_back({m.name, m.misses[0] + m.misses[1], m.misses[1]});
+  return v;
+}
+
 Verdict judge(const std::string& path) {
+  if (std::filesystem::path(path).stem().string().rfind("x86.", 0) == 0) return judge_x86(path);
   const hardware::Results results = hardware::read_results(path);
   const auto text = [&](const char* key) {
     const auto found = results.header.find(key);
@@ -109,8 +127,9 @@ void print(const std::vector<Verdict>& verdicts) {
 
 int hardware_main(int argc, char** argv) {
   CLI::App app{
-      "Compares the models of matrix units (emu/core/matrix_units.hpp) with recorded results of "
-      "hardware, bit for bit. Needs no GPU."};
+      "Compares the models of matrix units (emu/core/matrix_units.hpp, x86_units.hpp) with "
+      "recorded "
+      "results of hardware, bit for bit. Needs no GPU and no special processor."};
   std::string folder;
   std::string only;
   bool json = false;

@@ -9,12 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from halfulp import _x86
 from halfulp._cli_numeric import _print_table
 from halfulp._matmul import matmul
 from halfulp._models import Model, models
 
 
 def _facts(name: str) -> dict[str, Any]:
+    if name.startswith("x86."):
+        return _x86.facts(name)
     model = Model(name)
     fields = {k: getattr(v, "name", v) for k, v in model.fields.items()}
     return {"name": name, "evidence": model.evidence, "source": model.source, **fields}
@@ -23,6 +26,8 @@ def _facts(name: str) -> dict[str, Any]:
 def _shown(facts: dict[str, Any]) -> dict[str, Any]:
     """Without the fields that say nothing of a unit of this kind."""
     kind = facts["kind"]
+    if "instruction" in facts:
+        return facts
     integer = ("a_bits", "b_bits", "a_signed", "b_signed", "saturate")
     shared = ("name", "evidence", "source", "kind", "k")
     if kind == "integer":
@@ -50,6 +55,7 @@ def models_command(args: argparse.Namespace) -> int:
         is_sum = row["kind"] == "block-sum"
         result = f"{row['sum']} {row['rounding']}" if is_sum else row["kind"]
         of_block = [str(row["block"]), str(row["fraction_bits"])] if is_sum else ["", ""]
+        result = row.get("instruction", result)
         table.append([row["name"], row["evidence"], str(row["k"]), *of_block, result])
     _print_table(table)
     return 0

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from halfulp import _core
+from halfulp import _core, _x86
 from halfulp._core import Format
 from halfulp._elementwise import FormatLike, _values, make_how
 from halfulp._formats import format as as_format
@@ -107,7 +107,8 @@ def matmul(
     instruction's k. evidence: what must support a named unit: 'hardware' (results that this project
     recorded), 'published' (those, or results that others published) or 'any'; else ValueError says
     that it is not evidenced. scales: of a, (M, ceil(K/n)), and of b, (ceil(K/n), N), for units with
-    a scale for each n elements.
+    a scale for each n elements. The units of x86 ('x86.amx.bf16.f32'; docs/matrix-units-x86.md) are
+    all recorded; K is not filled up there, and NaN keep the processor's payloads.
     """
     if model is not None:
         given = (operands, product, accumulate, order, rounding, overflow, nan_to, seed, step)
@@ -116,6 +117,10 @@ def matmul(
                 "a model decides formats, order and rounding; leave out the options of emulated "
                 "products, or change the model's fields: hu.Model(name, fraction_bits=...)"
             )
+        if isinstance(model, str) and model.startswith("x86."):
+            if scales is not None:
+                raise ValueError("this unit takes no block scales; leave out scales=")
+            return _x86.matmul(model, a, b, c)
         return matmul_by(as_model(model, evidence), a, b, c, scales)
     if scales is not None:
         raise ValueError("scales= belongs to models with block scales; give model=")

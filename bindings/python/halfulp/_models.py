@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from halfulp import _core
+from halfulp import _core, _x86
 from halfulp._core import Format
 from halfulp._elementwise import _values, encode
 from halfulp._formats import format as as_format
@@ -27,7 +27,7 @@ _NO_EMIN = _DEFAULTS["operand_emin"]
 
 def models() -> list[str]:
     """The names of all matrix units, as 'hopper.wgmma.e4m3.f32'."""
-    return list(_ROWS)
+    return [*_ROWS, *_x86.models()]
 
 
 class Model:
@@ -116,8 +116,12 @@ class Model:
 def _row(name: str) -> tuple[dict[str, Any], str, str]:
     if not isinstance(name, str):
         raise TypeError(f"a model is a Model or its name, not {type(name).__name__}")
+    if name.startswith("x86.") and name in _x86.models():
+        raise ValueError(
+            f"{name} is a unit of x86, which has no fields to change; give its name to hu.matmul"
+        )
     if name not in _ROWS:
-        near = difflib.get_close_matches(name, _ROWS, 3, 0.5)
+        near = difflib.get_close_matches(name, models(), 3, 0.5)
         known = f"; near it: {', '.join(near)}" if near else "; hu.models() lists them"
         raise ValueError(f"no matrix unit is called '{name}'{known}")
     return _ROWS[name]

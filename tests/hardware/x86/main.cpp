@@ -1,7 +1,5 @@
-// halfulp-x86-units: the models of emu/core/x86_units.hpp against recorded results and against the
-// processor that runs this.
+// halfulp-x86-units: the models of emu/core/x86_units.hpp against the processor that runs this.
 //
-//   verify DIR        recorded results; needs no special processor
 //   candidates        for each instruction, the mismatches of the model and of every variant
 //   check             a million results and more of each instruction against the model; MXCSR,
 //   forms conversions       all 2^32 operands of VCVTNEPS2BF16 and VCVTNE2PS2BF16 record DIR writes
@@ -11,7 +9,6 @@
 // use; 77: this processor lacks every instruction that was asked for.
 #include <algorithm>
 #include <cstdio>
-#include <functional>
 #include <iostream>
 
 #include "tests/hardware/x86/instructions.hpp"
@@ -24,31 +21,6 @@ using namespace hardware::x86;
 using halfulp::NamedX86Unit;
 
 constexpr int not_run = 77;
-
-int verify(const std::string& folder) {
-  std::vector<std::filesystem::path> paths;
-  for (const auto& entry : std::filesystem::directory_iterator(folder))
-    if (entry.path().extension() == ".bits") paths.push_back(entry.path());
-  std::sort(paths.begin(), paths.end());
-  if (paths.empty()) {
-    std::cerr << folder << " has no .bits files\n";
-    return 2;
-  }
-  std::printf("%-31s %9s %10s %16s %15s %10s %10s\n", "unit", "compared", "mismatched",
-              "mutants killed", "by naive data", "kill rate", "naive");
-  bool good = true;
-  for (const auto& path : paths) {
-    const Results r = read_results(path.string());
-    const Verdict v = judge(r.named->unit, r.cases);
-    good = good && v.mismatched() == 0 && v.killed(0) == v.mutants.size();
-    std::printf("%-31s %9zu %10zu %10zu of %2zu %9zu of %2zu %10.3f %10.3f\n", r.named->name,
-                v.compared[0] + v.compared[1], v.mismatched(), v.killed(0), v.mutants.size(),
-                v.killed(1), v.mutants.size(), v.kill_rate(0), v.kill_rate(1));
-    for (const Score& m : v.mutants)
-      if (m.misses[0] == 0) std::printf("  not killed: %s\n", m.name.c_str());
-  }
-  return good ? 0 : 1;
-}
 
 #ifdef HALFULP_X86_UNITS
 
@@ -165,6 +137,8 @@ int candidates(const Processor& p) {
     };
     line(v.model);
     for (const Score& s : v.mutants) line(s);
+    std::printf("kill rate of a result: hard %.3f, naive %.3f; told apart: %zu and %zu of %zu\n",
+                v.kill_rate(0), v.kill_rate(1), v.killed(0), v.killed(1), v.mutants.size());
   }
   return 0;
 }
@@ -324,13 +298,12 @@ int record(const Processor& p, const std::string& folder, std::size_t bytes,
 int main(int argc, char** argv) {
   const std::vector<std::string> args(argv + 1, argv + argc);
   const auto use = [] {
-    std::cerr << "usage: halfulp-x86-units verify DIR | candidates | check | conversions | "
+    std::cerr << "usage: halfulp-x86-units candidates | check | conversions | "
                  "record DIR [KEY=VALUE…]\n";
     return 2;
   };
   if (args.empty()) return use();
   try {
-    if (args[0] == "verify") return args.size() == 2 ? verify(args[1]) : use();
 #ifdef HALFULP_X86_UNITS
     const Processor p = processor();
     std::printf("%s, family %d, model %d, stepping %d\n", p.name.c_str(), p.family, p.model,
