@@ -125,7 +125,7 @@ def test_the_order_of_a_pair_and_of_a_tile() -> None:
     x = [[big, one, -big, one]]
     ones = [[one]] * 4
     assert hu.matmul(x, ones, model="x86.amx.bf16.f32").tolist() == [[2.0]]
-    assert hu.matmul(x, ones, model="x86.avx512.bf16.f32").tolist() == [[1.0]]
+    assert hu.matmul(x, ones, model="x86.avx512.bf16.f32").tolist() == [[0.0]]
 
 
 def test_flushing_and_its_edge() -> None:
@@ -187,7 +187,7 @@ def test_conversion() -> None:
         ),
         (
             lambda: hu.matmul([[1, 257.0]], [[1.0]] * 2, model="x86.amx.bf16.f32"),
-            "a[0, 1] = np.float32(257.0) is no value of bfloat16",
+            "a[0, 1] = 257.0 is no value of bfloat16",
         ),
         (
             lambda: hu.matmul([[1, 256]], [[1]] * 2, model="x86.amx.u8.s8.s32"),

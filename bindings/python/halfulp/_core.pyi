@@ -40,6 +40,7 @@ __all__: list[str] = [
     "matmul64",
     "matmul_unit32",
     "matmul_unit64",
+    "matmul_x86",
     "mean_magnitudes",
     "mode_names",
     "named_block_formats",
@@ -71,6 +72,7 @@ __all__: list[str] = [
     "threads",
     "unpack16",
     "unpack8",
+    "x86_units",
 ]
 
 class Format:
@@ -420,6 +422,14 @@ def matmul_unit64(
     out: numpy.typing.NDArray[numpy.uint64],
     threads: typing.SupportsInt | typing.SupportsIndex,
 ) -> None: ...
+def matmul_x86(
+    name: str,
+    a: numpy.typing.NDArray[numpy.uint32],
+    b: numpy.typing.NDArray[numpy.uint32],
+    c: typing.Annotated[numpy.typing.ArrayLike, numpy.uint32] | None,
+    out: numpy.typing.NDArray[numpy.uint32],
+    threads: typing.SupportsInt | typing.SupportsIndex,
+) -> None: ...
 def mean_magnitudes(
     x: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
     counts: typing.Annotated[numpy.typing.ArrayLike, numpy.uint8],
@@ -512,6 +522,7 @@ def unpack8(
     count: typing.SupportsInt | typing.SupportsIndex,
     width: typing.SupportsInt | typing.SupportsIndex,
 ) -> numpy.typing.NDArray[numpy.uint8]: ...
+def x86_units() -> list[tuple[str, str, str, int, int, bool, bool]]: ...
 
 __version__: str = "0.1.0"
 no_exponent: int = -30000

@@ -57,7 +57,7 @@ def _float_words(x: ArrayLike, dtype: type[Any], name: str) -> NDArray[np.uint32
         if bad.any():
             index = _first(bad)
             raise ValueError(
-                f"{name}{list(index)} = {array[index]!r} is no value of {np.dtype(dtype).name}; "
+                f"{name}{list(index)} = {array[index]} is no value of {np.dtype(dtype).name}; "
                 f"round {name} to it first"
             )
     bits = np.uint16 if dtype is np.float16 else np.uint32
@@ -75,7 +75,7 @@ def _operand(x: ArrayLike, row: list[Any], first: bool, name: str) -> NDArray[np
             index = _first(bad)
             value = words[index].view(np.float32)
             raise ValueError(
-                f"{name}{list(index)} = {value!r} is no value of bfloat16; round {name} to it first"
+                f"{name}{list(index)} = {value} is no value of bfloat16; round {name} to it first"
             )
         return words
     signed = a_signed if first else b_signed
