@@ -95,5 +95,6 @@ class Bench {
 
 // The families of rows, a file each.
 void rounding(Bench& bench);
+void blocks(Bench& bench);
 
 }  // namespace halfulp::bench

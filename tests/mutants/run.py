@@ -492,6 +492,7 @@ SOURCES = [
     "tests/verify/float32_path.cpp",
     "tests/verify/number_systems.cpp",
     "tests/verify/block_formats.cpp",
+    "tests/verify/block_arrays.cpp",
     "tests/verify/cuda_headers.cpp",
     "tests/oracle/oracle.cpp",
     "tests/oracle/rational.cpp",
@@ -501,6 +502,12 @@ SOURCES = [
     "emu/block_names.cpp",
     "emu/systems.cpp",
     "emu/arrays/arrays.cpp",
+    "emu/arrays/blocks.cpp",
+    "emu/arrays/block_encoder.cpp",
+    "emu/arrays/block_loops.cpp",
+    "emu/arrays/block_rows.cpp",
+    "emu/arrays/block_scales.cpp",
+    "emu/arrays/block_values.cpp",
     "emu/arrays/round_floats.cpp",
 ]
 # Files of tests/verify that make units.
@@ -511,6 +518,7 @@ GROUPS = [
     "block_formats",
     "cuda_headers",
     "float32_path",
+    "block_arrays",
 ]
 FLAGS = ["-std=c++20", "-O1", "-ffp-contract=off", "-w"]
 
@@ -530,7 +538,7 @@ def included(source: str, tree: Path = ROOT) -> set[str]:
 
 def groups_on(file: str) -> list[str]:
     """The groups of units that a fault in the file can reach: by an include, or by the .cpp beside one."""
-    header = re.sub(r"\.cpp$", ".hpp", file)
+    header = re.sub(r"\.(cpp|inc)$", ".hpp", file)
     return [g for g in GROUPS if {file, header} & included(f"tests/verify/{g}.cpp")]
 
 

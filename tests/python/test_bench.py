@@ -66,7 +66,10 @@ def test_rows_targets_and_exit_codes(tmp_path: Path) -> None:
         assert row["copy_elements_per_second"] > 0
         low, high = row["ratio_interval"]
         assert 0 < low <= row["ratio"] <= high
-    assert {row["operation"] for row in rows} == {"round", "encode", "hu.round"}
+    assert {row["operation"] for row in rows} == {
+        *("round", "encode", "hu.round"),
+        *("quantize", "dequantize", "hu.quantize", "hu.dequantize"),
+    }
     assert {row["from"] for row in rows} == {"binary16", "bfloat16", "binary32", "binary64"}
     targets.write_text(EASY + HARD)
     assert bench(*TINY, "--targets", str(targets)).returncode == 0

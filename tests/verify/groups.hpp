@@ -12,6 +12,7 @@ std::vector<Unit> wide_format_units(Level level);    // boundaries x weighted ra
 std::vector<Unit> float32_units(Level level);        // the float32 array path against the core
 std::vector<Unit> number_system_units(Level level);  // posits, fixed point, codebooks
 std::vector<Unit> block_format_units(Level level);   // scales and elements of blocks
+std::vector<Unit> block_array_units(Level level);    // the block loops over arrays against the core
 std::vector<Unit> cuda_header_units(Level level);    // the core against CUDA's conversion headers
 
 extern const bool have_cuda_headers;  // else there are none of its units
@@ -31,6 +32,7 @@ inline constexpr Group groups[] = {
     {"block_formats", block_format_units, 15},
     {"cuda_headers", cuda_header_units, 18},
     {"float32_path", float32_units, 7},
+    {"block_arrays", block_array_units},
 };
 // clang-format on
 
