@@ -10,7 +10,9 @@ _MOST = 1024
 
 
 def threads() -> int:
-    """How many threads `round` and `encode` share a large array among."""
+    """How many threads `round`, `encode`, `quantize` and `dequantize` share a large array
+    among.
+    """
     return _core.threads()
 
 
