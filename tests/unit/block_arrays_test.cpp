@@ -216,6 +216,65 @@ TEST_CASE("any number of threads gives the same blocks and values") {
   }
 }
 
+TEST_CASE("every set of loops decodes alike, blocks of any length") {
+  BlockLoopsOf found[3];
+  const std::size_t available = available_block_loops(found);
+  std::mt19937_64 g(41);
+  const ValuePlan plans[] = {{.magnitude = 0x7f,
+                              .sign = 0x80,
+                              .least_normal = 8,
+                              .largest = 0x7e,
+                              .base = std::bit_cast<std::uint32_t>(0x1p-7F),
+                              .least = 0x1p-6F,
+                              .drop = 20},
+                             {.sign = 0x80, .excluded = -128}};
+  for (const std::size_t extent : {1, 3, 8, 16, 31, 32, 100}) {
+    for (const std::size_t n : {extent, 3 * extent, 5 * extent - extent / 2}) {
+      for (int body = 0; body < value_bodies; ++body) {
+        std::vector<std::uint8_t> bytes(n);
+        for (auto& c : bytes) do
+            c = static_cast<std::uint8_t>(g());
+          while ((c & 0x7f) == 0x7f || c == 0x80);
+        const std::vector<std::uint16_t> words(bytes.begin(), bytes.end());
+        std::vector<float> small(5);
+        std::vector<double> wide(5);
+        for (std::size_t k = 0; k < 5; ++k) {
+          small[k] = std::ldexp(1.0F, static_cast<int>(g() % 60) - 30);
+          wide[k] = std::ldexp(static_cast<double>(g() >> 36), static_cast<int>(g() % 60) - 50);
+        }
+        const auto decode = [&](const BlockLoops& loops) {
+          std::vector<float> a(n), b(n), c(n);
+          std::vector<double> d(n), e(n);
+          const ValuePlan& p = plans[body];
+          CHECK(loops.from_bytes.to_float[body](bytes.data(), n, extent, small.data(), a.data(), p,
+                                                true));
+          CHECK(loops.from_words.to_float[body](words.data(), n, extent, small.data(), b.data(), p,
+                                                true));
+          CHECK(loops.from_bytes.to_double[body](bytes.data(), n, extent, wide.data(), d.data(), p,
+                                                 true));
+          CHECK(loops.from_words.to_double[body](words.data(), n, extent, wide.data(), e.data(), p,
+                                                 true));
+          CHECK(loops.from_bytes.rounded[body](bytes.data(), n, extent, wide.data(), c.data(), p,
+                                               false));
+          CHECK(a == b);
+          CHECK(d == e);
+          for (std::size_t i = 0; i < n; ++i) CHECK(c[i] == static_cast<float>(d[i]));
+          return std::pair{a, d};
+        };
+        const auto first = decode(*found[0].loops);
+        for (std::size_t k = 1; k < available; ++k) CHECK(decode(*found[k].loops) == first);
+        // What the loops cannot say.
+        bytes[n - 1] = body == 0 ? 0x7f : 0x80;
+        for (std::size_t k = 0; k < available; ++k) {
+          std::vector<float> y(n);
+          CHECK_FALSE(found[k].loops->from_bytes.to_float[body](
+              bytes.data(), n, extent, small.data(), y.data(), plans[body], true));
+        }
+      }
+    }
+  }
+}
+
 #if defined(__x86_64__)
 TEST_CASE("blocks do not depend on the control word, and leave it") {
   for (const char* name : {"mxfp8_e5m2", "mxint8", "nvfp4", "nvfp4_te"}) {
