@@ -5,6 +5,7 @@
 #include <pybind11/pybind11.h>
 
 #include <array>
+#include <atomic>
 #include <optional>
 #include <string>
 
@@ -14,6 +15,9 @@
 namespace halfulp::python {
 
 namespace py = pybind11;
+
+// Threads that one call may use; results do not depend on it.
+inline std::atomic<int> threads = 1;
 
 // Block formats: block_module.cpp.
 void define_blocks(py::module_& m);

@@ -25,7 +25,7 @@ void quantize_arrays(const py::array& x, const std::string& kind, const BlockFor
   const BlockLayout layout = layout_of(f, values.shape, axis);
   {
     const py::gil_scoped_release nogil;
-    quantize(values, to, f, layout, how.rounding.mode, how.random);
+    quantize(values, to, f, layout, how.rounding.mode, how.random, threads);
   }
   *tensor_scale.mutable_data() = to.tensor_scale;
 }
@@ -43,7 +43,7 @@ void dequantize_arrays(const py::array& codes, const std::string& code_kind,
   if (is_stochastic(mode))
     throw std::invalid_argument("the rounding of dequantize must be deterministic");
   const py::gil_scoped_release nogil;
-  dequantize(from, values, f, layout, rounding ? &mode : nullptr);
+  dequantize(from, values, f, layout, rounding ? &mode : nullptr, threads);
 }
 
 template <class Code>

@@ -26,6 +26,7 @@ using halfulp::u256;
 using halfulp::u64;
 using halfulp::python::How;
 using halfulp::python::make_how;
+using halfulp::python::threads;
 using halfulp::python::view;
 
 py::int_ to_python(u128 v) {
@@ -50,9 +51,6 @@ const halfulp::Function* function_named(const std::string& name) {
     throw py::import_error(std::string(halfulp::functions_missing()));
   return function;
 }
-
-// Threads that one call may use; results do not depend on it.
-std::atomic<int> threads = 1;
 
 using Operands = std::vector<std::tuple<py::array, std::string, Format>>;
 

@@ -5,63 +5,15 @@
 #include <cmath>
 #include <cstring>
 
-#include "emu/arrays/block_float32.hpp"
+#include "emu/arrays/block_encoder.hpp"
 #include "emu/arrays/block_scales.hpp"
+#include "emu/arrays/block_walk.hpp"
 #include "emu/arrays/control_word.hpp"
 #include "emu/block_names.hpp"
 #include "emu/names.hpp"
 
 namespace halfulp {
 namespace {
-
-// Calls row(pointer, first index, first block) for each run of elements along the last dimension,
-// in row-major order; a run's elements lie `step` bytes apart.
-template <class Row>
-void for_each_row(const Array& x, const BlockLayout& layout, Row row) {
-  const std::size_t dims = x.shape.size();
-  const std::ptrdiff_t length = dims == 0 ? 1 : x.shape[dims - 1];
-  const std::size_t rows = length == 0 ? 0 : x.size() / static_cast<std::size_t>(length);
-  const std::vector<std::ptrdiff_t> blocks = layout.blocks();
-  std::vector<std::ptrdiff_t> counter(dims, 0);
-  const std::byte* at = static_cast<const std::byte*>(x.data);
-  std::size_t index = 0;
-  for (std::size_t r = 0; r < rows; ++r) {
-    std::size_t block = 0;
-    for (std::size_t d = 0; d < dims; ++d)
-      block = block * static_cast<std::size_t>(blocks[d]) +
-              static_cast<std::size_t>(counter[d] / layout.extent[d]);
-    row(at, index, block);
-    index += static_cast<std::size_t>(length);
-    for (std::size_t d = dims; d-- > 1;) {  // the dimensions before the last, as an odometer
-      const std::size_t e = d - 1;
-      at += x.strides[e];
-      if (++counter[e] < x.shape[e]) break;
-      at -= x.shape[e] * x.strides[e];
-      counter[e] = 0;
-    }
-  }
-}
-
-struct LastDimension {
-  std::ptrdiff_t length = 1;
-  std::ptrdiff_t step = 0;    // bytes
-  std::ptrdiff_t extent = 1;  // elements to a block
-
-  LastDimension(const Array& x, const BlockLayout& layout) {
-    if (x.shape.empty()) return;
-    length = x.shape.back();
-    step = x.strides.back();
-    extent = layout.extent.back();
-  }
-};
-
-// Whether the runs of x along the last dimension are C arrays of float.
-bool has_float_rows(const Array& x, const LastDimension& last) {
-  constexpr auto aligned = [](std::ptrdiff_t bytes) { return bytes % alignof(float) == 0; };
-  return x.element == Element::binary32 && (last.step == sizeof(float) || last.length == 1) &&
-         aligned(static_cast<std::ptrdiff_t>(reinterpret_cast<std::uintptr_t>(x.data))) &&
-         std::all_of(x.strides.begin(), x.strides.end(), aligned);
-}
 
 // The largest magnitude codes of a block. They count as values do, with infinity and NaN on top.
 // Without a zero point the signs do not matter, and `positive` may hold all.
@@ -76,13 +28,16 @@ std::vector<Magnitudes> block_magnitudes(const Array& x, const BlockLayout& layo
   const std::size_t bytes = size_of(x.element);
   const int sign = static_cast<int>(8 * bytes) - 1;
   const u64 mask = low_mask<u64>(sign);
-  if (!affine && has_float_rows(x, last)) {
+  if (!affine && x.element == Element::binary32 && has_plain_rows(x)) {
+    auto* largest = block_loops().of_float.largest;
     for_each_row(x, layout, [&](const std::byte* at, std::size_t /*index*/, std::size_t block) {
-      const auto* row = reinterpret_cast<const float*>(at);
+      const auto* row = reinterpret_cast<const std::uint32_t*>(at);
       for (std::ptrdiff_t from = 0; from < last.length; from += last.extent, ++block) {
         const auto n = static_cast<std::size_t>(std::min(last.extent, last.length - from));
+        std::uint32_t most = 0;
+        largest(row + from, n, n, &most);
         u64& side = found[block].positive;
-        side = std::max<u64>(side, largest_magnitude(row + from, n));
+        side = std::max<u64>(side, most);
       }
     });
     return found;
@@ -141,59 +96,37 @@ Gathered gather_blocks(const Array& x, const BlockLayout& layout) {
   return g;
 }
 
-// The largest magnitude of the finite elements.
-Unpacked<u128> finite_amax(const Array& x, const BlockLayout& layout) {
-  const LastDimension last(x, layout);
-  const std::size_t bytes = size_of(x.element);
-  const u64 mask = low_mask<u64>(static_cast<int>(8 * bytes) - 1);
-  const u64 largest = static_cast<u64>(x.format.largest_code());
-  u64 amax = 0;
-  for_each_row(x, layout, [&](const std::byte* at, std::size_t /*index*/, std::size_t /*block*/) {
-    for (std::ptrdiff_t i = 0; i < last.length; ++i, at += last.step) {
-      const u64 magnitude = load(at, bytes) & mask;
-      if (magnitude <= largest) amax = std::max(amax, magnitude);
-    }
-  });
-  return unpack<u128>(amax, x.format);
-}
-
-Unpacked<u128> tensor_value(std::uint32_t code, const BlockFormat& f) {
-  if (f.tensor_target == 0) return {.kind = Kind::finite, .exponent = 0, .significand = 1};
-  return unpack<u128>(code, formats::binary32);
-}
-
-// encode_elements for what float32_block_encoder_exists and float32_threshold_encoder_exists say
-// (the second for codes of one byte).
-template <class Code>
-void encode_float32_rows(const Array& x, BlockArrays& to, const BlockFormat& f,
-                         const BlockLayout& layout, const std::vector<u64>& scale_codes,
-                         const std::vector<bool>& nan_blocks) {
+// encode_elements for what BlockEncoder makes.
+template <class F, class Code>
+void encode_rows(const Array& x, BlockArrays& to, const BlockFormat& f, const BlockLayout& layout,
+                 Mode mode, const Unpacked<u128>& amax, const std::vector<u64>& scale_codes,
+                 const std::vector<bool>& nan_blocks) {
+  using Bits = typename FloatTraits<F>::Bits;
   const ControlWord guard;
   const LastDimension last(x, layout);
-  const Float32BlockEncoder encoder = make_float32_block_encoder(f);
-  const Float32ThresholdEncoder thresholds = make_float32_threshold_encoder(f);
-  const bool by_thresholds = !float32_block_encoder_exists(f, Mode::nearest_even);
-  const Unpacked<u128> tensor = tensor_value(to.tensor_scale, f);
+  BlockEncoder<F> encoder(f, mode, tensor_value(to.tensor_scale, f), amax);
   auto* codes = static_cast<Code*>(to.codes.data);
   for_each_row(x, layout, [&](const std::byte* at, std::size_t index, std::size_t block) {
-    const auto* row = reinterpret_cast<const float*>(at);
+    const auto* row = reinterpret_cast<const Bits*>(at);
     for (std::ptrdiff_t from = 0; from < last.length; from += last.extent, ++block) {
       const auto n = static_cast<std::size_t>(std::min(last.extent, last.length - from));
-      Code* out = codes + index + from;
-      const Unpacked<u128> divisor =
-          by_thresholds ? block_divisor(scale_codes[block], f, tensor) : Unpacked<u128>{};
-      if (nan_blocks[block] || (by_thresholds && divisor.kind == Kind::zero)) {
-        std::fill(out, out + n, Code{0});
-      } else if (by_thresholds) {
-        const double unit = std::ldexp(static_cast<double>(static_cast<u64>(divisor.significand)),
-                                       divisor.exponent);
-        encode_block_float32(row + from, reinterpret_cast<std::uint8_t*>(out), n, unit, thresholds);
-      } else {
-        const int exponent = static_cast<int>(scale_codes[block]) + f.scale.emin();
-        encode_block_float32(row + from, out, n, exponent, encoder);
-      }
+      encoder.encode(row + from, n, scale_codes[block], nan_blocks[block], codes + index + from);
     }
   });
+}
+
+template <class F>
+bool encoded_in_rows(const Array& x, BlockArrays& to, const BlockFormat& f,
+                     const BlockLayout& layout, Mode mode, const Unpacked<u128>& amax,
+                     const std::vector<u64>& scale_codes, const std::vector<bool>& nan_blocks) {
+  if (!BlockEncoder<F>::makes_elements(f, mode) || !has_plain_rows(x)) return false;
+  if (to.codes.element == Element::code8)
+    encode_rows<F, std::uint8_t>(x, to, f, layout, mode, amax, scale_codes, nan_blocks);
+  else if (to.codes.element == Element::code16)
+    encode_rows<F, std::uint16_t>(x, to, f, layout, mode, amax, scale_codes, nan_blocks);
+  else
+    return false;
+  return true;
 }
 
 template <class S>
@@ -258,7 +191,7 @@ bool dequantize_by_products(const BlockArrays& from, const Array& out, const Blo
       const auto n = static_cast<std::size_t>(std::min(last.extent, last.length - start));
       const u64 code = load(scales + block * scale_bytes, scale_bytes);
       const auto product = exact_mul(unpack<u128>(code, f.scale), tensor);
-      lost = lost || (has_infinity && product.kind == Kind::zero);
+      lost = lost || product.kind == Kind::infinite || (has_infinity && product.kind == Kind::zero);
       const auto packed = round_pack(product, formats::binary64, {});
       const double unit = std::bit_cast<double>(static_cast<u64>(packed.code));
       const double zero_point = from.zero_points != nullptr ? from.zero_points[block] : 0;
@@ -360,8 +293,14 @@ BlockLayout make_layout(const BlockFormat& f, std::vector<std::ptrdiff_t> shape,
   return layout;
 }
 
+void throw_lost_nan(std::size_t block, const BlockFormat& f) {
+  throw RoundingError("block " + std::to_string(block) +
+                      " holds NaN or infinity, which a scale of " + name_of(f.scale) +
+                      " cannot say; replace them first, as numpy.nan_to_num does");
+}
+
 void quantize(const Array& x, BlockArrays& to, const BlockFormat& f, const BlockLayout& layout,
-              Mode mode, const RandomStream& random) {
+              Mode mode, const RandomStream& random, int threads) {
   require_matching(to, f, layout);
   if (x.shape != layout.shape || holds_codes(x.element))
     throw std::invalid_argument("x must be an array of values, of the layout's shape");
@@ -373,8 +312,11 @@ void quantize(const Array& x, BlockArrays& to, const BlockFormat& f, const Block
   }
 
   // 1. The tensor scale, of the finite elements: one NaN does not spoil the other blocks.
-  const Unpacked<u128> amax = f.tensor_target != 0 ? finite_amax(x, layout) : Unpacked<u128>{};
+  const Unpacked<u128> amax = f.tensor_target != 0
+                                  ? unpack<u128>(largest_finite_magnitude(x, threads), x.format)
+                                  : Unpacked<u128>{};
   to.tensor_scale = static_cast<std::uint32_t>(tensor_scale_code(amax, f));
+  if (quantized_in_rows(x, to, f, layout, mode, amax, threads)) return;
   const Unpacked<u128> tensor = tensor_value(to.tensor_scale, f);
 
   // 2. The scales.
@@ -389,11 +331,7 @@ void quantize(const Array& x, BlockArrays& to, const BlockFormat& f, const Block
     BlockScale s = block_scale(extent, f, tensor, amax);
     if (looks_at_elements(f.rule) && !s.is_nan)
       s.code = searched_scale_code(gathered.block(b), x.format, extent.amax(), f, tensor);
-    if (s.nan_lost) {
-      throw RoundingError("block " + std::to_string(b) +
-                          " holds NaN or infinity, which a scale of " + name_of(f.scale) +
-                          " cannot say; replace them first, as numpy.nan_to_num does");
-    }
+    if (s.nan_lost) throw_lost_nan(b, f);
     scale_codes[b] = s.code;
     nan_blocks[b] = s.is_nan;
     std::memcpy(scales + b * scale_bytes, &s.code, scale_bytes);
@@ -401,19 +339,12 @@ void quantize(const Array& x, BlockArrays& to, const BlockFormat& f, const Block
   }
 
   // 3. The elements.
-  const bool in_loop =
-      float32_block_encoder_exists(f, mode) ||
-      (float32_threshold_encoder_exists(f, mode) && to.codes.element == Element::code8);
-  if (in_loop && has_float_rows(x, LastDimension(x, layout))) {
-    if (to.codes.element == Element::code8) {
-      encode_float32_rows<std::uint8_t>(x, to, f, layout, scale_codes, nan_blocks);
-      return;
-    }
-    if (to.codes.element == Element::code16) {
-      encode_float32_rows<std::uint16_t>(x, to, f, layout, scale_codes, nan_blocks);
-      return;
-    }
-  }
+  if (x.element == Element::binary32 &&
+      encoded_in_rows<float>(x, to, f, layout, mode, amax, scale_codes, nan_blocks))
+    return;
+  if (x.element == Element::binary64 &&
+      encoded_in_rows<double>(x, to, f, layout, mode, amax, scale_codes, nan_blocks))
+    return;
   const int needed = block_required_bits(f, x.format.precision, mode, random.count);
   if (needed <= width_of<u64>) {
     encode_elements<u64>(x, to, f, layout, mode, random, scale_codes, nan_blocks);
@@ -425,10 +356,11 @@ void quantize(const Array& x, BlockArrays& to, const BlockFormat& f, const Block
 }
 
 void dequantize(const BlockArrays& from, const Array& out, const BlockFormat& f,
-                const BlockLayout& layout, const Mode* mode) {
+                const BlockLayout& layout, const Mode* mode, int threads) {
   require_matching(from, f, layout);
   if (out.shape != layout.shape || holds_codes(out.element))
     throw std::invalid_argument("out must be an array of values, of the layout's shape");
+  if (dequantized_in_rows(from, out, f, layout, mode, threads)) return;
   if (dequantized_by_products(from, out, f, layout, mode)) return;
   const Rounding rounding{.mode = mode != nullptr ? *mode : Mode::nearest_even};
   const Unpacked<u128> tensor = tensor_value(from.tensor_scale, f);

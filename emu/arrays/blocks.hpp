@@ -30,13 +30,14 @@ struct BlockArrays {
 };
 
 // x, of a hardware type, into `to`. Element i uses random.at(i), i the row-major index. Throws
-// RoundingError if a block holds NaN or infinity and the scale format has no NaN.
+// RoundingError if a block holds NaN or infinity and the scale format has no NaN. Large arrays are
+// shared among `threads` threads where the vector loops do them; the result does not depend on it.
 void quantize(const Array& x, BlockArrays& to, const BlockFormat& f, const BlockLayout& layout,
-              Mode mode, const RandomStream& random);
+              Mode mode, const RandomStream& random, int threads = 1);
 
 // out[i] = the value of element i, of a hardware type; rounded once in `mode`, or, if it is
 // empty, exactly: then a value that out's type does not have throws RoundingError.
 void dequantize(const BlockArrays& from, const Array& out, const BlockFormat& f,
-                const BlockLayout& layout, const Mode* mode);
+                const BlockLayout& layout, const Mode* mode, int threads = 1);
 
 }  // namespace halfulp

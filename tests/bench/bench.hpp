@@ -97,5 +97,6 @@ class Bench {
 void rounding(Bench& bench);
 void arithmetic(Bench& bench);
 void products(Bench& bench);
+void blocks(Bench& bench);
 
 }  // namespace halfulp::bench

@@ -55,6 +55,8 @@ NATURAL = "emu/core/natural.hpp"
 ROUNDED = "kernels/matmul_rounded.cpp"
 EXACT = "kernels/matmul_exact.cpp"
 PANELS = "kernels/panels.hpp"
+ENCODER = "emu/arrays/block_encoder.cpp"
+BLOCK_LOOPS = "emu/arrays/block_loops.inc"
 
 MUTANTS = [
     Mutant(
@@ -429,6 +431,36 @@ MUTANTS = [
         "const Unpacked<u128> product = exact_mul(scale, tensor);",
     ),
     Mutant(
+        "block arrays: rceil carries one step late",
+        ENCODER,
+        "bump_ = one - 1 - ((static_cast<Bits>(largest.significand)",
+        "bump_ = one - 2 - ((static_cast<Bits>(largest.significand)",
+    ),
+    Mutant(
+        "block arrays: a tie that stays below passes the step",
+        ENCODER,
+        "back < exact || (back == exact && b.after)",
+        "back < exact",
+    ),
+    Mutant(
+        "block arrays: subnormal elements of tiny blocks not multiplied up",
+        ENCODER,
+        "if (exponent > hardware.emin() - f_.element.least_quantum_exponent()) {",
+        "if (exponent > -1000) {",
+    ),
+    Mutant(
+        "block loops: directed modes take tiny elements for zero",
+        BLOCK_LOOPS,
+        "y = y > 1 ? y : I{} + 1;",
+        "y = y > 0 ? y : I{};",
+    ),
+    Mutant(
+        "block values: the largest unit one binade too far",
+        "emu/arrays/block_values.cpp",
+        "most_ = std::ldexp(1.0, std::min(127, 127 - top));",
+        "most_ = std::ldexp(1.0, 128);",
+    ),
+    Mutant(
         "block: minmax forgets the negative end",
         BLOCK,
         "rounded(exact_add(extent.positive, extent.negative, Mode::nearest_even))",
@@ -595,6 +627,7 @@ SOURCES = [
     "tests/verify/float_arithmetic.cpp",
     "tests/verify/number_systems.cpp",
     "tests/verify/block_formats.cpp",
+    "tests/verify/block_arrays.cpp",
     "tests/verify/cuda_headers.cpp",
     "tests/verify/products.cpp",
     "tests/oracle/oracle.cpp",
@@ -605,6 +638,12 @@ SOURCES = [
     "emu/block_names.cpp",
     "emu/systems.cpp",
     "emu/arrays/arrays.cpp",
+    "emu/arrays/blocks.cpp",
+    "emu/arrays/block_encoder.cpp",
+    "emu/arrays/block_loops.cpp",
+    "emu/arrays/block_rows.cpp",
+    "emu/arrays/block_scales.cpp",
+    "emu/arrays/block_values.cpp",
     "emu/arrays/round_floats.cpp",
     "emu/arrays/round_floats_avx512.cpp",
     "emu/arrays/look_up.cpp",
@@ -626,7 +665,10 @@ GROUPS = [
     "float32_path",
     "float_arithmetic",
     "products",
+    "block_arrays",
 ]
+# Sources whose functions block_walk.hpp declares for blocks.cpp.
+WALKS = ("emu/arrays/block_rows.cpp", "emu/arrays/block_values.cpp")
 FLAGS = ["-std=c++20", "-O1", "-ffp-contract=off", "-w"]
 
 
@@ -645,7 +687,9 @@ def included(source: str, tree: Path = ROOT) -> set[str]:
 
 def groups_on(file: str) -> list[str]:
     """The groups of units that a fault in the file can reach: by an include, or by the .cpp beside one."""
-    header = re.sub(r"\.cpp$", ".hpp", file)
+    header = re.sub(r"\.(cpp|inc)$", ".hpp", file)
+    if file in WALKS:
+        header = "emu/arrays/blocks.hpp"
     return [g for g in GROUPS if {file, header} & included(f"tests/verify/{g}.cpp")]
 
 

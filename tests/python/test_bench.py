@@ -69,10 +69,11 @@ def test_rows_targets_and_exit_codes(tmp_path: Path) -> None:
         assert row["copy_elements_per_second"] > 0
         low, high = row["ratio_interval"]
         assert 0 < low <= row["ratio"] <= high
+    blocks = {"quantize", "dequantize", "hu.quantize", "hu.dequantize"}
     arithmetic = {"add", "mul", "div", "sqrt", "fma"}
     products = {"matmul sequential", "matmul fma-sequential", "matmul exact"}
     rounding = {"round", "encode", "decode", "hu.round"}
-    assert {row["operation"] for row in rows} == rounding | arithmetic | products
+    assert {row["operation"] for row in rows} == rounding | arithmetic | products | blocks
     floats = {"binary16", "bfloat16", "binary32", "binary64"}
     assert {row["from"] for row in rows} == floats | {"float8_e4m3fn"}
     targets.write_text(EASY + HARD)

@@ -79,6 +79,22 @@ def test_decoding_large_arrays_gives_what_small_ones_do(name: str, code: type, d
         assert hu.decode(codes[::-1], name, dtype)[::-1].tobytes() == want
 
 
+@pytest.mark.parametrize("name", ["mxfp4", "nvfp4", "mxint8"])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_blocks_have_the_same_bits_too(name: str, dtype: str) -> None:
+    x = np.random.default_rng(12).standard_normal((3, 200_003)).astype(dtype)
+    x[1, 77] = np.nan
+    hu.set_threads(1)
+    one = hu.quantize(x, name)
+    values = one.dequantize()
+    for n in (2, 5):
+        hu.set_threads(n)
+        q = hu.quantize(x, name)
+        assert q.codes.tobytes() == one.codes.tobytes()
+        assert q.scales.tobytes() == one.scales.tobytes()
+        assert q.dequantize().tobytes() == values.tobytes()
+
+
 def test_a_nan_in_any_thread_is_an_error_and_nothing_is_written() -> None:
     x = np.zeros(600_000, np.float32)
     x[599_999] = np.nan

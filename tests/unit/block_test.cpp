@@ -11,7 +11,6 @@
   #include <immintrin.h>
 #endif
 
-#include "emu/arrays/block_float32.hpp"
 #include "emu/arrays/blocks.hpp"
 #include "emu/block_names.hpp"
 #include "emu/core/natural.hpp"
@@ -218,127 +217,6 @@ TEST_CASE("arrays give what the core gives, in 64 and 128 bits, in every mode") 
       INFO(row.name << " " << mode_names[m]);
       CHECK(wrong == 0);
     }
-  }
-}
-
-TEST_CASE("the float32 loop gives the core's codes about every value, whatever the control word") {
-  // Every 61st float32 from far below the least quantum to beyond the largest value, and the
-  // neighbourhoods of all values and all half-way points.
-  for (const char* name : {"mxfp8_e4m3", "mxfp8_e5m2", "mxfp6_e2m3", "mxfp6_e3m2", "mxfp4",
-                           "mxint8", "dfp16", "bfp_m7_e8_b32", "bfp_m1_e8_b4", "bfp_m1_e8_b4_tc"}) {
-    const BlockFormat f = parse_block_format(name);
-    REQUIRE(float32_block_encoder_exists(f, Mode::nearest_even));
-    const Float32BlockEncoder encoder = make_float32_block_encoder(f);
-    std::vector<float> x;
-    const int low = f.element.least_quantum_exponent() - 3;
-    const float end = std::ldexp(1.0F, f.element.emax() + 2);
-    const float begin = std::ldexp(1.0F, low);
-    const std::uint32_t step = f.element_bits() > 8 ? 601 : 61;
-    for (std::uint32_t u = std::bit_cast<std::uint32_t>(begin);
-         u < std::bit_cast<std::uint32_t>(end); u += step)
-      x.push_back(std::bit_cast<float>(u));
-    for (u64 c = 0; c <= static_cast<u64>(f.element.largest_code()); ++c) {
-      const Unpacked<u64> v = unpack<u64>(c, f.element);
-      const float value = std::ldexp(static_cast<float>(v.significand), v.exponent);
-      const float quantum =
-          std::ldexp(1.0F, std::max(f.element.least_quantum_exponent(), v.exponent));
-      for (const float y : {value, value + quantum / 2, value + quantum / 4}) {
-        for (const float direction : {-1.0F, 1.0F})
-          x.push_back(std::nextafter(y, direction * 1e30F));
-        x.push_back(y);
-      }
-    }
-    for (const float y : {0.0F, 1e-45F, 1.2e-38F, 3.4e38F}) x.push_back(y);
-    for (const int k : {0, -127, 127, 5}) {
-      std::vector<float> scaled;
-      for (const float v : x) {
-        scaled.push_back(std::ldexp(v, k));
-        scaled.push_back(-std::ldexp(v, k));
-      }
-      std::erase_if(scaled, [](float v) { return std::isinf(v); });
-      std::vector<std::uint16_t> codes(scaled.size());
-#if defined(__x86_64__)
-      const unsigned saved = _mm_getcsr();
-      if (k == 5) _mm_setcsr(0x9fc0);  // flushes to zero; quantize restores the state it needs
-#endif
-      if (k == 5) {
-        // Through the array function, which sets the control word; the largest element has the
-        // scale 2^k.
-        const auto n = static_cast<std::ptrdiff_t>(scaled.size());
-        std::vector<std::uint8_t> scale(1);
-        BlockArrays to{{codes.data(), Element::code16, f.element, {n}, {2}},
-                       {scale.data(), Element::code8, f.scale, {1}, {1}}};
-        std::erase_if(scaled, [&](float v) { return std::abs(v) >= std::ldexp(end, k - 1); });
-        scaled.resize(codes.size(), std::ldexp(1.0F, f.element.emax() + k));
-        BlockFormat whole = f;
-        whole.grouping = Grouping::tensor;
-        whole.columns = 1;
-        quantize({scaled.data(), Element::binary32, formats::binary32, {n}, {4}}, to, whole,
-                 make_layout(whole, {n}, 0), Mode::nearest_even, {});
-        CHECK(static_cast<int>(scale[0]) - 127 == k);
-      } else {
-        encode_block_float32(scaled.data(), codes.data(), scaled.size(), k, encoder);
-      }
-#if defined(__x86_64__)
-      _mm_setcsr(saved);
-#endif
-      std::size_t wrong = 0;
-      for (std::size_t i = 0; i < scaled.size(); ++i) {
-        const auto v = unpack<u64>(std::bit_cast<std::uint32_t>(scaled[i]), formats::binary32);
-        const Unpacked<u64> divisor{.kind = Kind::finite, .exponent = k, .significand = 1};
-        wrong += encode_element(v, divisor, 0, f, Mode::nearest_even) != codes[i] ? 1 : 0;
-      }
-      INFO(name << " scale 2^" << k << ", " << scaled.size() << " elements");
-      CHECK(wrong == 0);
-    }
-  }
-}
-
-TEST_CASE("the float32 threshold loop gives the core's codes about every tie") {
-  std::mt19937 g(23);
-  for (const char* name : {"nvfp4", "nvfp4_16x16", "int4_symmetric", "zeroquant_m2",
-                           "block_1x8__float4_e2m1fn__ue5m3__absmax",
-                           "block_1x8__fp_e1p3b1_s_none_none__binary32__absmax"}) {
-    const BlockFormat f = parse_block_format(name);
-    REQUIRE(float32_threshold_encoder_exists(f, Mode::nearest_even));
-    CHECK_FALSE(float32_threshold_encoder_exists(f, Mode::up));
-    const Float32ThresholdEncoder encoder = make_float32_threshold_encoder(f);
-    std::size_t wrong = 0, count = 0;
-    for (int round = 0; round < 20000; ++round) {
-      // Every second unit is a power of two or a small integer, under which ties are exact.
-      const u64 scale = round % 2 == 0 ? g() % (static_cast<u64>(f.scale.largest_code()) + 1)
-                                       : static_cast<u64>(f.scale.least_normal_code()) +
-                                             (static_cast<u64>(g() % 8) << f.scale.fraction_bits());
-      const float s_g =
-          std::ldexp(round % 2 == 0 ? 1.0F + static_cast<float>(g() % 8388608) / 8388608 : 1.0F,
-                     static_cast<int>(g() % 60) - 40);
-      const Unpacked<u128> tensor =
-          f.tensor_target == 0 ? number(1)
-                               : unpack<u128>(std::bit_cast<std::uint32_t>(s_g), formats::binary32);
-      const Unpacked<u128> divisor = block_divisor(scale, f, tensor);
-      if (divisor.kind == Kind::zero) continue;
-      const double unit =
-          std::ldexp(static_cast<double>(static_cast<u64>(divisor.significand)), divisor.exponent);
-      std::vector<float> x = {0.0F, -0.0F};
-      for (int i = 0; i < static_cast<int>(f.element.largest_code()); ++i) {
-        const auto tie = static_cast<float>(encoder.half_way[i] * unit);
-        for (const float y : {tie, std::nextafter(tie, 0.0F), std::nextafter(tie, 2 * tie + 1)}) {
-          x.push_back(y);
-          x.push_back(-y);
-        }
-      }
-      std::erase_if(x, [](float v) { return !std::isfinite(v); });
-      std::vector<std::uint8_t> codes(x.size());
-      encode_block_float32(x.data(), codes.data(), x.size(), unit, encoder);
-      for (std::size_t i = 0; i < x.size(); ++i) {
-        const auto v = unpack<u128>(std::bit_cast<std::uint32_t>(x[i]), formats::binary32);
-        wrong += encode_element(v, divisor, 0, f, Mode::nearest_even) != codes[i] ? 1 : 0;
-      }
-      count += x.size();
-    }
-    INFO(name << " " << count << " cases");
-    CHECK(wrong == 0);
-    CHECK(count > 100000);
   }
 }
 

@@ -14,6 +14,7 @@ std::vector<Unit> float_arithmetic_units(Level level);  // arithmetic over array
 std::vector<Unit> product_units(Level level);           // the vectorised products against the core
 std::vector<Unit> number_system_units(Level level);     // posits, fixed point, codebooks
 std::vector<Unit> block_format_units(Level level);      // scales and elements of blocks
+std::vector<Unit> block_array_units(Level level);  // the block loops over arrays against the core
 std::vector<Unit> cuda_header_units(Level level);  // the core against CUDA's conversion headers
 
 extern const bool have_cuda_headers;  // else there are none of its units
@@ -35,6 +36,7 @@ inline constexpr Group groups[] = {
     {"float32_path", float32_units, 7},
     {"float_arithmetic", float_arithmetic_units, 7},
     {"products", product_units, 7},
+    {"block_arrays", block_array_units},
 };
 // clang-format on
 

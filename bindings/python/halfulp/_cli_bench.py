@@ -11,19 +11,21 @@ import subprocess
 import sys
 import time
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from halfulp import _threads
+from halfulp._blocks import quantize
 from halfulp._elementwise import round as round_array
 
 PROGRAM = "halfulp-bench"
 TARGETS = Path(__file__).with_name("bench_targets.toml")
 _KEYS = ("operation", "from", "format", "rounding", "random_bits", "data", "threads", "device")
 HEADER = (
-    f"{'operation':9} {'from':9} {'format':15} {'rounding':14} {'r':>3} {'data':7} {'threads':>7} "
+    f"{'operation':13} {'from':9} {'format':15} {'rounding':14} {'r':>3} {'data':7} {'threads':>7} "
     f"{'Gelem/s':>8} {'copy':>7} {'ratio':>6} {'interval':>13} {'target':>7}"
 )
 
@@ -60,7 +62,7 @@ def line_of(row: dict[str, Any]) -> str:
         ratio = f"{row['ratio']:.2f}"
         interval = "{:.2f}..{:.2f}".format(*row["ratio_interval"])
     return (
-        f"{row['operation']:9} {row['from']:9} {row['format']:15} {row['rounding']:14} "
+        f"{row['operation']:13} {row['from']:9} {row['format']:15} {row['rounding']:14} "
         f"{row['random_bits'] or '':>3} {row['data']:7} {row['threads']:>7} "
         f"{row['elements_per_second'] / 1e9:8.3f} {copy:>7} {ratio:>6} {interval:>13} {verdict}"
     ).rstrip()
@@ -77,18 +79,27 @@ def _program() -> str:
     return found
 
 
-def _python_row(options: argparse.Namespace, threads: int, cpp: dict[str, Any]) -> dict[str, Any]:
-    """hu.round(x, f, out=y) beside the same in C++, which the program has timed."""
+def _python_row(options: argparse.Namespace, cpp: dict[str, Any]) -> dict[str, Any]:
+    """The same from Python, beside the row in C++: with an array for the result where it may be
+    given, else with a new one each time."""
     n = 1 << options.log2_elements
     x = np.random.default_rng(1).standard_normal(n).astype(np.float32)
     y = np.empty_like(x)
+    name = cpp["format"]
+    calls: dict[str, Callable[[], Any]] = {
+        "round": lambda: round_array(x, name, out=y),
+        "quantize": lambda: quantize(x, name),
+    }
+    if cpp["operation"] == "dequantize":
+        calls["dequantize"] = quantize(x, name).dequantize
+    call = calls[cpp["operation"]]
     before = _threads.threads()
-    _threads.set_threads(threads)
+    _threads.set_threads(cpp["threads"])
     try:
         rates = []
         for _ in range(options.rounds + 1):
             start = time.perf_counter()
-            round_array(x, cpp["format"], out=y)
+            call()
             rates.append(n / (time.perf_counter() - start))
     finally:
         _threads.set_threads(before)
@@ -96,12 +107,20 @@ def _python_row(options: argparse.Namespace, threads: int, cpp: dict[str, Any]) 
     ratios = sorted(rate / cpp["elements_per_second"] for rate in rates)
     return {
         **cpp,
-        "operation": "hu.round",
+        "operation": "hu." + cpp["operation"],
         "elements_per_second": statistics.median(rates),
         "copy_elements_per_second": cpp["elements_per_second"],
         "ratio": statistics.median(ratios),
         "ratio_interval": [ratios[1], ratios[-2]],
     }
+
+
+# Rows that Python is held against: operation, format, rounding. All from binary32, normal data.
+_IN_PYTHON = {
+    ("round", "float8_e4m3fn", "nearest-even"),
+    ("quantize", "mxfp4", "nearest-even"),
+    ("dequantize", "mxfp4", "exact"),
+}
 
 
 def bench_command(options: argparse.Namespace) -> int:
@@ -125,16 +144,16 @@ def bench_command(options: argparse.Namespace) -> int:
         if about and not options.json:
             print(
                 f"{about['device_name']}, {about['compiler']}, {about['elements']:,} elements, "
-                f"{about['rounds']} rounds; ratios to an ordinary copy of as many bytes (hu.round: "
+                f"{about['rounds']} rounds; ratios to an ordinary copy of as many bytes (hu.*: "
                 "to the same in C++)"
             )
             print(HEADER, flush=True)
         for text in process.stdout:
             row = {**json.loads(text), "device_name": about["device_name"]}
             take(row)
-            key = (row["operation"], row["from"], row["format"], row["rounding"], row["data"])
-            if key == ("round", "binary32", "float8_e4m3fn", "nearest-even", "normal"):
-                take(_python_row(options, row["threads"], row))
+            key = (row["operation"], row["format"], row["rounding"])
+            if key in _IN_PYTHON and (row["from"], row["data"]) == ("binary32", "normal"):
+                take(_python_row(options, row))
     if process.returncode != 0:
         return process.returncode
     missed = [row for row in rows if row["met"] is False]

@@ -10,7 +10,9 @@ _MOST = 1024
 
 
 def threads() -> int:
-    """How many threads `round`, `encode`, `decode`, arithmetic and `matmul` share large arrays among."""
+    """How many threads large arrays are shared among: in `round`, `encode`, `decode`, `quantize`,
+    `dequantize`, arithmetic and `matmul`.
+    """
     return _core.threads()
 
 
