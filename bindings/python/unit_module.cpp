@@ -116,7 +116,7 @@ void define_matmul(py::module_& m, const char* name) {
 }  // namespace
 
 void define_units(py::module_& m) {
-  m.attr("no_exponent") = no_exponent;
+  m.attr("unit_no_exponent") = no_exponent;
   m.def("default_unit", [] { return fields_of(MatrixUnit{}); });
   // (name, fields, evidence, source) of each.
   m.def("named_units", [] {

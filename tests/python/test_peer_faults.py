@@ -17,7 +17,8 @@ from fractions import Fraction as Q
 import ml_dtypes
 import numpy as np
 import pytest
-from test_contract import DET, POLICIES, STO, Fmt, RefusedError, exact, finish, op, random_bits_of
+from modes import DETERMINISTIC, STOCHASTIC
+from test_contract import POLICIES, Fmt, RefusedError, exact, finish, op, random_bits_of
 
 import halfulp as hu
 
@@ -92,7 +93,7 @@ def test_directed_operations_are_rounded_once(name: str, operation: str, cases: 
     }
     twice = wide[operation](*(x.astype(np.float32) for x in given)).astype(np.float64)
     f, missed = Fmt(name), 0
-    for mode in DET:
+    for mode in DETERMINISTIC:
         got, flags = getattr(hu, operation)(*given, name, rounding=mode, flags=True)
         shortcut = hu.encode(twice, name, mode)
         for i, args in enumerate(zip(*(x.tolist() for x in given), strict=True)):
@@ -116,7 +117,7 @@ def test_fma_is_rounded_once(name: str, cases: Cases) -> None:
         np.where(rng.integers(0, 2, n) == 0, 1, -1)[::3] * positive(name)[0]
     )  # a product's tie, broken
     f = Fmt(name)
-    for mode in DET:
+    for mode in DETERMINISTIC:
         got, flags = hu.fma(a, b, c, name, rounding=mode, flags=True)
         shortcut = hu.add(hu.mul(a, b, name, rounding=mode), c, name, rounding=mode)
         for i, args in enumerate(zip(a.tolist(), b.tolist(), c.tolist(), strict=True)):
@@ -185,7 +186,7 @@ def test_nan_of_any_payload_stays_nan(name: str, cases: Cases) -> None:
     """Payloads in the low bits alone are shifted out by narrow casts, which leaves infinity or -0."""
     f = Fmt(name)
     for x in nans():
-        for mode in DET:
+        for mode in DETERMINISTIC:
             if f.has_nan:
                 codes, flags = hu.encode(x, name, mode, overflow="saturate", flags=True)
                 assert set(codes.tolist()) == {f.nan_code}
@@ -204,7 +205,7 @@ def test_nan_of_any_payload_stays_nan(name: str, cases: Cases) -> None:
         assert all((hu.encode(x, name) == f.nan_code).all() for x in nans())
 
 
-@pytest.mark.parametrize("mode", DET)
+@pytest.mark.parametrize("mode", DETERMINISTIC)
 @pytest.mark.parametrize("name", SMALL)
 def test_tiny_numbers_keep_their_sign(name: str, mode: str, cases: Cases) -> None:
     """`up` of a tiny negative number is -0, of which sign-losing implementations make +0."""
@@ -234,7 +235,7 @@ def test_tiny_numbers_keep_their_sign(name: str, mode: str, cases: Cases) -> Non
         assert hu.encode(-5e-324, name, "up") == 1 << (Fmt(name).width - 1)
 
 
-@pytest.mark.parametrize("mode", DET)
+@pytest.mark.parametrize("mode", DETERMINISTIC)
 @pytest.mark.parametrize("name", FORMATS)
 def test_the_largest_value_is_the_format_s_own(name: str, mode: str, cases: Cases) -> None:
     """E4M3FN ends at 448 and not at 480; 70000 into E5M2 is no 0; policies act at the very edge."""
@@ -269,7 +270,7 @@ def test_a_subnormal_may_become_the_least_normal_number(name: str, cases: Cases)
     x = np.concatenate([v[:-1] + gaps * k / 8 for k in range(8)])
     x = np.concatenate([x, np.nextafter(x, 0), np.nextafter(x, np.inf)])
     x = np.unique(x)
-    for mode in DET:
+    for mode in DETERMINISTIC:
         for tininess in ("after", "before"):
             compare(x, name, mode, cases, tininess=tininess)
     if f.sub and f.zero:
@@ -282,7 +283,7 @@ def test_float32_subnormals_are_not_flushed(name: str, cases: Cases) -> None:
     """Values below 2^-126 survive in float32 arrays: rounding moves no value of the format."""
     v = positive(name)
     v = np.concatenate([v, -v] if hu.format(name).is_signed else [v]).astype(np.float32)
-    for mode in DET:
+    for mode in DETERMINISTIC:
         assert np.array_equal(hu.round(v, name, mode).view(np.uint32), v.view(np.uint32))
         cases(v.size, f"format {name}", f"mode {mode}")
     if name == "bfloat16":
@@ -375,7 +376,7 @@ def all_draws(x: float, name: str, mode: str, r: int, index: np.ndarray, **how: 
     return hu.encode(many, name, mode, seed=11, random_bits=r, **how)[index]
 
 
-@pytest.mark.parametrize("mode", STO)
+@pytest.mark.parametrize("mode", STOCHASTIC)
 @pytest.mark.parametrize("name", SIGNED)
 def test_exact_counts_over_all_random_bits(
     name: str, mode: str, draws: dict[int, np.ndarray], cases: Cases

@@ -72,6 +72,7 @@ __all__: list[str] = [
     "squares_unit",
     "sum_pairs",
     "threads",
+    "unit_no_exponent",
     "unpack16",
     "unpack8",
     "x86_units",
@@ -529,5 +530,6 @@ def unpack8(
 def x86_units() -> list[tuple[str, str, str, int, int, bool, bool]]: ...
 
 __version__: str = "0.1.0"
-no_exponent: int = -30000
+no_exponent: int = -2147483648
 squares_unit: int = -2148
+unit_no_exponent: int = -30000

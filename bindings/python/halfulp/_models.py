@@ -135,7 +135,7 @@ def _field(field: str, value: Any) -> Any:
             raise ValueError(f"{field} must be a float format, and {found.name} is none")
         return found
     if value is None and field in _EXPONENTS:
-        return _core.no_exponent
+        return _core.unit_no_exponent
     if value is None and field == "operand_emin":
         return _NO_EMIN
     if isinstance(default, bool):
@@ -153,7 +153,7 @@ def _field(field: str, value: Any) -> Any:
 
 
 def _shown(field: str, value: Any) -> Any:
-    if field in _EXPONENTS and value == _core.no_exponent:
+    if field in _EXPONENTS and value == _core.unit_no_exponent:
         return None
     return None if field == "operand_emin" and value >= _NO_EMIN else value
 
