@@ -182,7 +182,8 @@ TEST_CASE("codes of more than eight bits take the loops too") {
 TEST_CASE("any number of threads gives the same blocks and values") {
   for (const char* name : {"mxfp4", "nvfp4", "bfp_m7_e8_b9"}) {
     const BlockFormat f = parse_block_format(name);
-    for (const auto& [rows, columns] : {std::pair{1, 700'001}, {7001, 100}, {3, 230'000}}) {
+    for (const auto& size : {std::pair{1, 700'001}, {7001, 100}, {3, 230'000}}) {
+      const int rows = size.first, columns = size.second;
       const Matrix m = random_matrix(Element::binary32, rows, columns, 77);
       const Result one =
           by_arrays<std::uint8_t, std::uint8_t>(m, Lie::plain, f, 1, Mode::nearest_even, 1);
