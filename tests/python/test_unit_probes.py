@@ -65,7 +65,8 @@ def test_a_probe_recovers_the_fields_of_a_unit(name: str) -> None:
     "fields",
     [
         {"block": 4},
-        {"block": 8, "fraction_bits": 20},
+        {"block": 8, "fraction_bits": 22},
+        {"fraction_bits": 20},
         {"fraction_bits": 24, "terms": "down"},
         {"fraction_bits": 18, "terms": "nearest-even"},
         {"rounding": "nearest-even"},
@@ -100,6 +101,49 @@ def test_a_probe_asks_nothing_but_products(name: str) -> None:
 
     assert facts(hu.probe_unit(f, model.a, model.b, model.d, model.k)) == expected(model)
     assert calls < 2000
+
+
+@pytest.mark.parametrize(
+    ("name", "one_bit", "two_bits"),
+    [
+        ("volta.mma.f16.f32", False, None),
+        ("ampere.mma.f16.f32", True, False),
+        ("hopper.wgmma.f16.f32", True, True),
+    ],
+)
+def test_the_tests_of_fttn_find_the_same_extra_bits(
+    name: str, one_bit: bool, two_bits: bool | None
+) -> None:
+    """fp16in.cpp of LLNL's FTTN: 1 - (1 - 2^-24), then 1.25 - (2^-3 + 2^-25), for binary16."""
+
+    def d(b: float, c: float) -> float:
+        return float(hu.matmul([[1.0]], [[b]], [[c]], model=name)[0, 0])
+
+    assert d(1.0, -(1 - 2.0**-24)) == (2.0**-24 if one_bit else 2.0**-23)
+    if two_bits is not None:
+        assert d(1.25, -(2.0**-3 + 2.0**-25)) == 1.125 - (2.0**-23 if two_bits else 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "width"), [("ampere.mma.f16.f32", 8), ("hopper.wgmma.f16.f32", 16)]
+)
+def test_the_tests_of_fttn_find_width_and_normalisation(name: str, width: int) -> None:
+    """fp16in.cpp: 1 + 2^-24 + 2^-24, the second moved along k; 1 - 2^-24 + 2^-23 + 2^-25 + 2^-25."""
+
+    def d(terms: dict[int, float], c: float) -> float:
+        a, b = np.zeros((1, 16)), np.zeros((16, 1))
+        for k, value in terms.items():
+            a[0, k], b[k, 0] = value * 2.0**14, 2.0**-14
+        return float(hu.matmul(a, b, [[c]], model=name)[0, 0])
+
+    tiny = 2.0**-24
+    together = [d({0: tiny, k: tiny}, 1.0) == 1 + 2.0**-23 for k in range(1, 16)]
+    assert together == [k < width for k in range(1, 16)]
+    few = {0: 2.0**-23, 1: 2.0**-25, 2: 2.0**-25}
+    assert d(few, 1 - 2.0**-24) == 1 + 2.0**-23  # normalised once, at the end
+    ones = dict.fromkeys(range(8), 1.0)
+    sums = d(ones, 2.0**25 - 2), d(ones, 2.0**25)
+    assert sums == (2.0**25 + 4, 2.0**25 if width == 8 else 2.0**25 + 8)
 
 
 def test_units_of_x86_are_chains() -> None:

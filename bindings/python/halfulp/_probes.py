@@ -206,7 +206,10 @@ def probe_unit(
     cancels = {members[0]: big, members[1]: -big} if k > 1 else {}
     inside = not cancels or probe(cancels, tiny) == 0
     bits, terms = probe.alignment(inside, members) if block > 1 else (None, None)
-    precision, rounding = probe.rounding(inside, members if block > 1 else members[:2], bits)
+    # The last block's sum is the result; an earlier one is cut again, as c of the next.
+    final = [i for i in range(k) if order[i] == max(order)] if block > 1 else members[:2]
+    by_c = inside and (block == 1 or max(order) == 0)
+    precision, rounding = probe.rounding(by_c, final, bits)
     broken = None
     if inside and bits is not None and precision is not None:
         broken = probe.decreases(members, bits, precision)

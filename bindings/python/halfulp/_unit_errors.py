@@ -188,10 +188,12 @@ def predicted_of_normal(row: Row, k: int) -> tuple[float, float]:
 
 
 # ---------------------------------------------------------------- tables
-def _number(x: float) -> str:
+def _number(x: float, digits: int = 2) -> str:
     if x == 0:
         return "0"
-    return f"{x:.2g}" if 1e-3 <= abs(x) < 1 else f"{x:.1e}".replace("e-0", "e-")
+    if 1e-3 <= abs(x) < 100:
+        return f"{x:.{digits}g}"
+    return f"{x:.{digits - 1}e}".replace("e-0", "e-").replace("e+0", "e")
 
 
 def interval(values: Sequence[float]) -> str:
@@ -203,8 +205,8 @@ def interval(values: Sequence[float]) -> str:
     power = math.floor(math.log10(max(abs(found.mean), found.half)))
     scale = 10.0**power
     digits = max(power - math.floor(math.log10(found.half)), 0) if found.half > 0 else 2
-    shown = f"{found.mean / scale:.{digits}f} ± {found.half / scale:.{digits}f}"
-    return f"({shown})e{power}"
+    mean = float(f"{found.mean / scale:.{digits}f}") + 0.0  # no -0
+    return f"({mean:.{digits}f} ± {found.half / scale:.{digits}f})e{power}"
 
 
 def tiles(found: Sequence[Errors]) -> tuple[Array, Array]:
@@ -263,10 +265,12 @@ def tables(found: dict[tuple[str, str, int], list[Errors]], rows: Sequence[Row] 
 
 def _prediction(row: Row, what: str, k: int) -> str:
     if what == "bias":
-        return f"{_number(predicted_bias(row, k))}, {_number(predicted_bias(row, k, half=True))}"
+        return (
+            f"{_number(predicted_bias(row, k), 3)}, {_number(predicted_bias(row, k, half=True), 3)}"
+        )
     if row.model.startswith("x86.") or "promote_every" in dict(row.fields):
         return ""
     if Model(row.model).c == "after":
         return ""
     bias, rms = predicted_of_normal(row, k)
-    return f"{_number(rms)}; bias {_number(bias)}"
+    return f"{_number(rms, 3)}; bias {_number(bias, 3)}"
