@@ -68,11 +68,11 @@ def test_a_probe_recovers_the_fields_of_a_unit(name: str) -> None:
         {"block": 8, "fraction_bits": 22},
         {"fraction_bits": 20},
         {"fraction_bits": 24, "terms": "down"},
-        {"fraction_bits": 18, "terms": "nearest-even"},
+        {"fraction_bits": 20, "terms": "nearest-even"},
         {"rounding": "nearest-even"},
         {"c": "after", "block": 8},
         {"split": "pairs", "block": 8},
-        {"sum": "e8m13", "fraction_bits": 15},
+        {"sum": "fp_e8p14b127_s_ieee_ieee", "fraction_bits": 15},
     ],
     ids=str,
 )
@@ -101,6 +101,16 @@ def test_a_probe_asks_nothing_but_products(name: str) -> None:
 
     assert facts(hu.probe_unit(f, model.a, model.b, model.d, model.k)) == expected(model)
     assert calls < 2000
+
+
+def test_a_precision_that_no_sum_reaches_is_not_guessed() -> None:
+    model = hu.Model("hopper.wgmma.f16.f32", fraction_bits=18)  # 18 + log2 16 < 24
+
+    def f(a: np.ndarray, b: np.ndarray, c: float) -> float:
+        return float(hu.matmul(a[None], b[:, None], [[c]], model=model)[0, 0])
+
+    found = hu.probe_unit(f, "binary16", k=16)
+    assert (found.fraction_bits, found.precision, found.rounding) == (18, None, None)
 
 
 @pytest.mark.parametrize(
