@@ -61,6 +61,7 @@ from halfulp._operations import (
     scalb,
     total_order,
 )
+from halfulp._probes import Features, probe_unit
 from halfulp._refinement import Refinement, refine
 from halfulp._threads import set_threads, threads
 
@@ -75,6 +76,7 @@ __all__ = [
     "Class",
     "CodebookQuantized",
     "Codes",
+    "Features",
     "Format",
     "Model",
     "NumberSystem",
@@ -122,6 +124,7 @@ __all__ = [
     "number_systems",
     "pack",
     "probability",
+    "probe_unit",
     "quantize",
     "quantize_codebook",
     "quantize_vectors",

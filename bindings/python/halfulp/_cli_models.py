@@ -39,7 +39,11 @@ def _shown(facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def models_command(args: argparse.Namespace) -> int:
-    """All units in a table, or the fields of those named."""
+    """All units in a table, or the fields of those named; what they do, with --probe, --errors."""
+    if args.page is not None and not (args.probe or args.errors):
+        raise ValueError("--page needs --probe or --errors, whose table it takes")
+    if args.probe or args.errors:
+        return _shown_by_products(args)
     rows = [_facts(name) for name in args.names or models()]
     if args.json:
         print(json.dumps(rows, indent=1))
@@ -58,6 +62,30 @@ def models_command(args: argparse.Namespace) -> int:
         result = row.get("instruction", result)
         table.append([row["name"], row["evidence"], str(row["k"]), *of_block, result])
     _print_table(table)
+    return 0
+
+
+def _shown_by_products(args: argparse.Namespace) -> int:
+    from halfulp import _probes, _unit_errors
+
+    if args.json:
+        raise ValueError("--probe and --errors print Markdown; leave out --json")
+    if args.probe:
+        mark, text = "probe", _probes.table(args.names or _probes.names())
+    else:
+        if args.names:
+            raise ValueError("--errors has its own list of units; leave out the names")
+        rows = _unit_errors.ROWS
+        mark, text = "errors", _unit_errors.tables(_unit_errors.measure(rows), rows)
+    print(text, end="")
+    if args.page is not None:
+        page = args.page.read_text(encoding="utf-8")
+        begin, end = f"<!-- begin {mark} -->\n", f"<!-- end {mark} -->"
+        if begin not in page or end not in page:
+            raise ValueError(f"{args.page} has no lines '{begin.strip()}' and '{end}'")
+        head, _, rest = page.partition(begin)
+        tail = rest.partition(end)[2]
+        args.page.write_text(f"{head}{begin}{text}{end}{tail}", encoding="utf-8")
     return 0
 
 

@@ -288,6 +288,10 @@ def _bench(options: argparse.Namespace) -> int:
 def _add_models(commands: "_Commands") -> None:
     parser = _add(commands, "models", _models, "show matrix units of hardware and their evidence")
     parser.add_argument("names", nargs="*", metavar="NAME", help="a unit's name")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--probe", action="store_true", help="the features that products show")
+    what.add_argument("--errors", action="store_true", help="the errors of long sums (a minute)")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="put that table into a page")
 
 
 def _models(options: argparse.Namespace) -> int:
