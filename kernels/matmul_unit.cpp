@@ -7,6 +7,7 @@
 
 #include "emu/arrays/parallel.hpp"
 #include "emu/names.hpp"
+#include "kernels/matmul_unit_fast.hpp"
 
 namespace halfulp::kernels {
 namespace {
@@ -145,7 +146,8 @@ std::optional<std::string> problem_with(const MatrixUnit& u) {
 
 template <class Code>
 void matmul_unit(const MatrixUnit& u, MatmulShape shape, const Code* a, const Code* b,
-                 const Code* c, const Code* a_scale, const Code* b_scale, Code* out, int threads) {
+                 const Code* c, const Code* a_scale, const Code* b_scale, Code* out, int threads,
+                 UnitOptions options) {
   if (const auto problem = problem_with(u)) throw std::invalid_argument(*problem);
   constexpr bool wide = std::is_same_v<Code, u64>;
   if (wide != (u.kind == UnitKind::fma_chain))
@@ -153,6 +155,16 @@ void matmul_unit(const MatrixUnit& u, MatmulShape shape, const Code* a, const Co
   if ((u.scale_block != 0) != (a_scale != nullptr && b_scale != nullptr))
     throw std::invalid_argument(u.scale_block != 0 ? "this unit takes block scales of a and b"
                                                    : "this unit takes no block scales");
+  // What is left to the model: everything, or the elements that the fast path names.
+  std::vector<std::size_t> left;
+  bool everything = true;
+  if constexpr (!wide) {
+    if (options.fast && shape.k != 0 && has_fast_unit(u)) {
+      left = matmul_unit_fast(u, shape, a, b, c, out, threads, options.level);
+      everything = false;
+      if (left.empty()) return;
+    }
+  }
   Operands x;
   if constexpr (!wide) take_apart(u, shape, a, b, a_scale, b_scale, x);
   // Rows of at least 1024 elements' worth of products are a range of their own for a thread.
@@ -172,19 +184,19 @@ void matmul_unit(const MatrixUnit& u, MatmulShape shape, const Code* a, const Co
                                              static_cast<int>(x.length), start, sa, sb));
     }
   };
-  const std::size_t results = shape.m * shape.n;
+  const std::size_t results = everything ? shape.m * shape.n : left.size();
   // parallel_ranges counts cheap elements; a result costs K of them.
   const std::size_t weight = std::max<std::size_t>(1, shape.k);
   parallel_ranges(results * weight, threads, [&](std::size_t begin, std::size_t end) {
     for (std::size_t i = (begin + weight - 1) / weight; i < (end + weight - 1) / weight; ++i)
-      element(i);
+      element(everything ? i : left[i]);
   });
 }
 
 template void matmul_unit(const MatrixUnit&, MatmulShape, const std::uint32_t*,
                           const std::uint32_t*, const std::uint32_t*, const std::uint32_t*,
-                          const std::uint32_t*, std::uint32_t*, int);
+                          const std::uint32_t*, std::uint32_t*, int, UnitOptions);
 template void matmul_unit(const MatrixUnit&, MatmulShape, const u64*, const u64*, const u64*,
-                          const u64*, const u64*, u64*, int);
+                          const u64*, const u64*, u64*, int, UnitOptions);
 
 }  // namespace halfulp::kernels

@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 
+#include "emu/arrays/vector_level.hpp"
 #include "emu/core/matrix_units.hpp"
 #include "kernels/matmul.hpp"
 
@@ -25,8 +26,16 @@ std::optional<std::string> problem_with(const MatrixUnit& u);
 // Scales: codes of u.scale, a_scale (M, ⌈K/scale_block⌉) and b_scale (⌈K/scale_block⌉, N); given if
 // and only if u.scale_block is not 0. c may be null. Code is std::uint32_t, or u64 for the kind
 // fma_chain. Shared among `threads`. Throws std::invalid_argument for what problem_with names.
+//
+// Where has_fast_unit (matmul_unit_fast.hpp) holds, by vector instructions; the bits are the same.
+// Tests and measurements choose.
+struct UnitOptions {
+  bool fast = true;
+  VectorLevel level = vector_level();
+};
 template <class Code>
 void matmul_unit(const MatrixUnit& u, MatmulShape shape, const Code* a, const Code* b,
-                 const Code* c, const Code* a_scale, const Code* b_scale, Code* out, int threads);
+                 const Code* c, const Code* a_scale, const Code* b_scale, Code* out, int threads,
+                 UnitOptions options = {});
 
 }  // namespace halfulp::kernels
