@@ -8,13 +8,6 @@
 // Everything is computed in binary64, without FMA, and rounded to binary32 once: so the polynomials
 // alone decide the error, and overflow, subnormal results and their rounding are the conversion's.
 // Each loop body is free of branches and compilers make vector code of it.
-#if defined(__x86_64__) && defined(__linux__) && !defined(__SANITIZE_ADDRESS__)
-  #define HALFULP_CLONES \
-    __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-  #define HALFULP_CLONES
-#endif
-
 namespace halfulp::kernels {
 namespace {
 
@@ -66,7 +59,7 @@ constexpr float nan = std::bit_cast<float>(0x7fc00000U);
   return sum * s;
 }
 
-HALFULP_CLONES void exp_loop(const float* x, float* y, std::size_t n) {
+inline void exp_loop(const float* x, float* y, std::size_t n) {
   for (std::size_t i = 0; i < n; ++i) {
     const float v = x[i];
     const auto result = static_cast<float>(exp_double(static_cast<double>(v)));
@@ -74,7 +67,7 @@ HALFULP_CLONES void exp_loop(const float* x, float* y, std::size_t n) {
   }
 }
 
-HALFULP_CLONES void normal_loop(const float* x, float* share, float* density, std::size_t n) {
+inline void normal_loop(const float* x, float* share, float* density, std::size_t n) {
   constexpr double at_0 = 0.3989422804014327;  // 1/√(2π)
   for (std::size_t i = 0; i < n; ++i) {
     const float v = x[i];
@@ -88,16 +81,21 @@ HALFULP_CLONES void normal_loop(const float* x, float* share, float* density, st
   }
 }
 
+HALFULP_LEVELS(void, exp_of, (const float* x, float* y, std::size_t n), exp_loop(x, y, n))
+HALFULP_LEVELS(void, normal_of, (const float* x, float* share, float* density, std::size_t n),
+               normal_loop(x, share, density, n))
+
 }  // namespace
 
-void exp_float32(const float* x, float* y, std::size_t n) {
+void exp_float32(const float* x, float* y, std::size_t n, VectorLevel level) {
   const ControlWord guard;
-  exp_loop(x, y, n);
+  exp_of[level](x, y, n);
 }
 
-void normal_float32(const float* x, float* share, float* density, std::size_t n) {
+void normal_float32(const float* x, float* share, float* density, std::size_t n,
+                    VectorLevel level) {
   const ControlWord guard;
-  normal_loop(x, share, density, n);
+  normal_of[level](x, share, density, n);
 }
 
 }  // namespace halfulp::kernels

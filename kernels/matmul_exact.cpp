@@ -12,7 +12,6 @@
 #include <cmath>
 #include <optional>
 
-#include "kernels/clones.hpp"
 #include "kernels/operand_range.hpp"
 #include "kernels/panels.hpp"
 
@@ -37,17 +36,15 @@ template <std::size_t Rows>
   }
   for (std::size_t i = 0; i < Rows; ++i) std::copy_n(acc[i], panel_columns, out[i]);
 }
-HALFULP_KERNEL_CLONES void full_tile(const double* a, std::size_t k, const double* panel,
-                                     double (*out)[panel_columns]) {
-  tile<tile_rows>(a, k, panel, out);
-}
-HALFULP_KERNEL_CLONES void one_row(const double* a, std::size_t k, const double* panel,
-                                   double (*out)[panel_columns]) {
-  tile<1>(a, k, panel, out);
-}
+HALFULP_LEVELS(void, full_tile,
+               (const double* a, std::size_t k, const double* panel, double (*out)[panel_columns]),
+               tile<tile_rows>(a, k, panel, out))
+HALFULP_LEVELS(void, one_row,
+               (const double* a, std::size_t k, const double* panel, double (*out)[panel_columns]),
+               tile<1>(a, k, panel, out))
 
 // One inner product: along k, in any order.
-HALFULP_KERNEL_CLONES double inner_product(const double* a, const double* b, std::size_t k) {
+inline double inner_product_loop(const double* a, const double* b, std::size_t k) {
   double acc[panel_columns] = {};
   std::size_t p = 0;
   for (; p + panel_columns <= k; p += panel_columns) {
@@ -60,6 +57,8 @@ HALFULP_KERNEL_CLONES double inner_product(const double* a, const double* b, std
   }
   return acc[0];
 }
+HALFULP_LEVELS(double, inner_product, (const double* a, const double* b, std::size_t k),
+               inner_product_loop(a, b, k))
 
 // ---------------------------------------------------------------- parts
 
@@ -85,8 +84,8 @@ Parts parts_of(const OperandRange& r, std::size_t count) {
 }
 
 // The parts of x[0], x[stride], … n of them, part i from to[i · distance] on.
-HALFULP_KERNEL_CLONES void cut(const Parts& parts, const float* x, std::size_t stride,
-                               std::size_t n, double* to, std::size_t distance) {
+inline void cut_loop(const Parts& parts, const float* x, std::size_t stride, std::size_t n,
+                     double* to, std::size_t distance) {
   if (parts.count == 1) {
     if (stride == 1) {
       for (std::size_t j = 0; j < n; ++j) to[j] = static_cast<double>(x[j]);
@@ -107,6 +106,10 @@ HALFULP_KERNEL_CLONES void cut(const Parts& parts, const float* x, std::size_t s
     }
   }
 }
+HALFULP_LEVELS(void, cut,
+               (const Parts& parts, const float* x, std::size_t stride, std::size_t n, double* to,
+                std::size_t distance),
+               cut_loop(parts, x, stride, n, to, distance))
 
 // ---------------------------------------------------------------- the sum, rounded once
 
@@ -224,6 +227,7 @@ struct Job {
   Parts a, b;
   int unit = 0;
   std::vector<char> special_row, special_column;
+  VectorLevel level = VectorLevel::baseline;
 
   // The sums of all pairs of parts at one place, joined.
   Integer join(const double* sums, std::size_t distance) const {
@@ -243,54 +247,57 @@ struct Job {
 void run(const Job& job, const Finish& finish, int threads) {
   const Operands& o = job.o;
   const std::size_t k = o.shape.k;
-  share(
-      o.shape, threads,
-      [&](std::size_t first_row, std::size_t last_row, std::size_t first_panel,
-          std::size_t last_panel) {
-        const std::size_t of_rows = tile_rows * k, of_panel = panel_columns * k;
-        std::vector<double> panel(job.b.count * of_panel), rows(job.a.count * of_rows);
-        std::vector<double> turned(o.b.column == 1 ? 0 : job.b.count * k);  // one column of b
-        const std::size_t pairs = job.a.count * job.b.count;
-        alignas(64) double sums[most_parts * most_parts][tile_rows][panel_columns];
-        for (std::size_t at = first_panel; at < last_panel; ++at) {
-          const std::size_t column = at * panel_columns;
-          const std::size_t columns = std::min(panel_columns, o.shape.n - column);
-          if (o.b.column == 1) {
-            for (std::size_t p = 0; p < k; ++p)
-              cut(job.b, o.b.at(p, column), 1, columns, panel.data() + p * panel_columns, of_panel);
-          } else {
-            for (std::size_t j = 0; j < columns; ++j) {
-              cut(job.b, o.b.at(0, column + j), o.b.row, k, turned.data(), k);
-              for (std::size_t part = 0; part < job.b.count; ++part) {
-                for (std::size_t p = 0; p < k; ++p)
-                  panel[part * of_panel + p * panel_columns + j] = turned[part * k + p];
-              }
-            }
-          }
-          for (std::size_t row = first_row; row < last_row; row += tile_rows) {
-            const std::size_t height = std::min(tile_rows, last_row - row);
-            for (std::size_t i = 0; i < height; ++i)
-              cut(job.a, o.a.at(row + i, 0), o.a.column, k, rows.data() + i * k, of_rows);
-            for (std::size_t pair = 0; pair < pairs; ++pair) {
-              const double* x = rows.data() + pair / job.b.count * of_rows;
-              const double* y = panel.data() + pair % job.b.count * of_panel;
-              if (height == tile_rows) {
-                full_tile(x, k, y, sums[pair]);
-              } else {
-                for (std::size_t i = 0; i < height; ++i) one_row(x + i * k, k, y, sums[pair] + i);
-              }
-            }
-            for (std::size_t i = 0; i < height; ++i) {
+  share(o.shape, threads,
+        [&](std::size_t first_row, std::size_t last_row, std::size_t first_panel,
+            std::size_t last_panel) {
+          const std::size_t of_rows = tile_rows * k, of_panel = panel_columns * k;
+          std::vector<double> panel(job.b.count * of_panel), rows(job.a.count * of_rows);
+          std::vector<double> turned(o.b.column == 1 ? 0 : job.b.count * k);  // one column of b
+          const std::size_t pairs = job.a.count * job.b.count;
+          alignas(64) double sums[most_parts * most_parts][tile_rows][panel_columns];
+          for (std::size_t at = first_panel; at < last_panel; ++at) {
+            const std::size_t column = at * panel_columns;
+            const std::size_t columns = std::min(panel_columns, o.shape.n - column);
+            if (o.b.column == 1) {
+              for (std::size_t p = 0; p < k; ++p)
+                cut[job.level](job.b, o.b.at(p, column), 1, columns,
+                               panel.data() + p * panel_columns, of_panel);
+            } else {
               for (std::size_t j = 0; j < columns; ++j) {
-                if (job.special_row[row + i] != 0 || job.special_column[column + j] != 0)
-                  finish.special(row + i, column + j);
-                else
-                  finish(row + i, column + j, job.join(&sums[0][i][j], tile_rows * panel_columns));
+                cut[job.level](job.b, o.b.at(0, column + j), o.b.row, k, turned.data(), k);
+                for (std::size_t part = 0; part < job.b.count; ++part) {
+                  for (std::size_t p = 0; p < k; ++p)
+                    panel[part * of_panel + p * panel_columns + j] = turned[part * k + p];
+                }
+              }
+            }
+            for (std::size_t row = first_row; row < last_row; row += tile_rows) {
+              const std::size_t height = std::min(tile_rows, last_row - row);
+              for (std::size_t i = 0; i < height; ++i)
+                cut[job.level](job.a, o.a.at(row + i, 0), o.a.column, k, rows.data() + i * k,
+                               of_rows);
+              for (std::size_t pair = 0; pair < pairs; ++pair) {
+                const double* x = rows.data() + pair / job.b.count * of_rows;
+                const double* y = panel.data() + pair % job.b.count * of_panel;
+                if (height == tile_rows) {
+                  full_tile[job.level](x, k, y, sums[pair]);
+                } else {
+                  for (std::size_t i = 0; i < height; ++i)
+                    one_row[job.level](x + i * k, k, y, sums[pair] + i);
+                }
+              }
+              for (std::size_t i = 0; i < height; ++i) {
+                for (std::size_t j = 0; j < columns; ++j) {
+                  if (job.special_row[row + i] != 0 || job.special_column[column + j] != 0)
+                    finish.special(row + i, column + j);
+                  else
+                    finish(row + i, column + j,
+                           job.join(&sums[0][i][j], tile_rows * panel_columns));
+                }
               }
             }
           }
-        }
-      });
+        });
 }
 
 // Of few rows, vectors run along k, where b's columns lie.
@@ -311,15 +318,15 @@ void run_along(const Job& job, const Finish& finish, int threads) {
           for (std::size_t p = 0; p < k; p += block) {
             const std::size_t n = std::min(block, k - p);
             for (std::size_t i = 0; i < rows; ++i)
-              cut(job.a, o.a.at(first_row + i, p), o.a.column, n, &x[i * job.a.count * block],
-                  block);
+              cut[job.level](job.a, o.a.at(first_row + i, p), o.a.column, n,
+                             &x[i * job.a.count * block], block);
             for (std::size_t column = first; column < last; ++column) {
-              cut(job.b, o.b.at(p, column), 1, n, y, block);
+              cut[job.level](job.b, o.b.at(p, column), 1, n, y, block);
               double* const to = &sums[(column - first) * rows * pairs];
               for (std::size_t part = 0; part < rows * job.a.count; ++part) {
                 for (std::size_t other = 0; other < job.b.count; ++other)
                   to[part * job.b.count + other] +=
-                      inner_product(&x[part * block], y + other * block, n);
+                      inner_product[job.level](&x[part * block], y + other * block, n);
               }
             }
           }
@@ -338,18 +345,20 @@ void run_along(const Job& job, const Finish& finish, int threads) {
 }  // namespace
 
 bool matmul_exact(const MatmulFormats& formats, MatmulShape shape, const float* a, const float* b,
-                  const float* c, float* out, int threads) {
+                  const float* c, float* out, int threads, VectorLevel level) {
   const Format f = formats.accumulator;
   if (shape.m == 0 || shape.n == 0 || shape.k == 0) return false;
   if (formats.rounding.overflow == Overflow::error ||
       (!f.has_nan() && formats.rounding.nan_to == NanTo::error))
     return false;
-  const OperandRange ra = range_of(a, shape.m * shape.k), rb = range_of(b, shape.k * shape.n);
+  const OperandRange ra = range_of(a, shape.m * shape.k, level),
+                     rb = range_of(b, shape.k * shape.n, level);
   OperandRange rc;
-  if (c != nullptr) rc = range_of(c, shape.m * shape.n);
+  if (c != nullptr) rc = range_of(c, shape.m * shape.n, level);
   const int growth = bit_length(static_cast<u64>(shape.k - 1));  // K <= 2^growth
 
   Job job;
+  job.level = level;
   job.unit = ra.low + rb.low;
   if (rc.any) job.unit = std::min(job.unit, rc.low);
   // The sum of the products and c, with a sign.

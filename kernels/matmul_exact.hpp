@@ -2,6 +2,7 @@
 // matmul.hpp over Emulated in order exact.
 #pragma once
 
+#include "emu/arrays/vector_level.hpp"
 #include "kernels/matmul_emulated.hpp"
 
 namespace halfulp::kernels {
@@ -9,6 +10,6 @@ namespace halfulp::kernels {
 // As matmul_rounded.hpp says: in every mode, where the exponents of the operands' bits are not too
 // far apart, as those of 8-bit formats are not.
 bool matmul_exact(const MatmulFormats& formats, MatmulShape shape, const float* a, const float* b,
-                  const float* c, float* out, int threads);
+                  const float* c, float* out, int threads, VectorLevel level = vector_level());
 
 }  // namespace halfulp::kernels

@@ -83,11 +83,8 @@ template <int Rows, int Columns>
 
 // `many_registers`: those of AVX-512, 32 of 16 numbers, take a tile four times as large as the 16
 // of 8 that AVX2 has, where the large one would live in memory and be three times as slow.
-#if defined(__x86_64__) && defined(__linux__) && !defined(__SANITIZE_ADDRESS__)
-__attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#endif
-void product(MatrixView a, MatrixView b, float* out, std::ptrdiff_t out_stride, int m, int n, int k,
-             bool many_registers) {
+inline void all_panels(MatrixView a, MatrixView b, float* out, std::ptrdiff_t out_stride, int m,
+                       int n, int k, bool many_registers) {
   const auto from_column = [&](int j) {
     return MatrixView{b.data + j * b.column_stride, b.row_stride, b.column_stride};
   };
@@ -102,21 +99,17 @@ void product(MatrixView a, MatrixView b, float* out, std::ptrdiff_t out_stride, 
   }
 }
 
-bool has_many_registers() {
-#if defined(__x86_64__)
-  return __builtin_cpu_supports("avx512f");
-#else
-  return false;
-#endif
-}
+HALFULP_LEVELS(void, product,
+               (MatrixView a, MatrixView b, float* out, std::ptrdiff_t out_stride, int m, int n,
+                int k, bool many_registers),
+               all_panels(a, b, out, out_stride, m, n, k, many_registers))
 
 }  // namespace
 
 void matmul_float32(MatrixView a, MatrixView b, float* out, std::ptrdiff_t out_stride, int m, int n,
-                    int k) {
-  static const bool many_registers = has_many_registers();
+                    int k, VectorLevel level) {
   const ControlWord guard;
-  product(a, b, out, out_stride, m, n, k, many_registers);
+  product[level](a, b, out, out_stride, m, n, k, level == VectorLevel::avx512);
 }
 
 }  // namespace halfulp::kernels

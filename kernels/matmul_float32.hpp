@@ -3,6 +3,8 @@
 
 #include <cstddef>
 
+#include "emu/arrays/vector_level.hpp"
+
 namespace halfulp::kernels {
 
 // A matrix in memory: element (i, j) is data[i·row_stride + j·column_stride]. So a block of a
@@ -17,7 +19,7 @@ struct MatrixView {
 // and b. out[i][j] = fma(a[i][k-1], b[k-1][j], … fma(a[i][0], b[0][j], +0)): the bits of matmul()
 // over Native<float> with fma_sequential, on any processor, for any shape and any strides.
 void matmul_float32(MatrixView a, MatrixView b, float* out, std::ptrdiff_t out_stride, int m, int n,
-                    int k);
+                    int k, VectorLevel level = vector_level());
 
 // All three row-major without gaps.
 inline void matmul_float32(const float* a, const float* b, float* out, int m, int n, int k) {

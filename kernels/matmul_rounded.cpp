@@ -16,7 +16,6 @@
 #include <limits>
 
 #include "emu/core/float_plan.hpp"
-#include "kernels/clones.hpp"
 #include "kernels/matmul_float32.hpp"
 #include "kernels/operand_range.hpp"
 #include "kernels/panels.hpp"
@@ -229,21 +228,20 @@ template <class R>
 using LeanBody = bool(const R&, const TileRows&, std::size_t, const typename R::Float*, std::size_t,
                       typename R::Float (*)[panel_columns]);
 
-#define HALFULP_LEAN(name, R, is_fused, saturates)                                          \
-  HALFULP_KERNEL_CLONES bool name(const R& rounding, const TileRows& a, std::size_t stride, \
-                                  const R::Float* panel, std::size_t k,                     \
-                                  R::Float(*acc)[panel_columns]) {                          \
-    return lean_tile<R, is_fused, saturates>(rounding, a, stride, panel, k, acc);           \
-  }
+#define HALFULP_LEAN(name, R, is_fused, saturates)                                                 \
+  HALFULP_LEVELS(bool, name,                                                                       \
+                 (const R& rounding, const TileRows& a, std::size_t stride, const R::Float* panel, \
+                  std::size_t k, R::Float(*acc)[panel_columns]),                                   \
+                 (lean_tile<R, is_fused, saturates>(rounding, a, stride, panel, k, acc)))
 // The body of these four that is asked for.
-#define HALFULP_LEANS(name, R)                                               \
-  HALFULP_LEAN(name, R, false, false)                                        \
-  HALFULP_LEAN(name##_saturating, R, false, true)                            \
-  HALFULP_LEAN(name##_fused, R, true, false)                                 \
-  HALFULP_LEAN(name##_fused_saturating, R, true, true)                       \
-  LeanBody<R>* lean_of(const R&, bool is_fused, bool saturates) {            \
-    if (is_fused) return saturates ? name##_fused_saturating : name##_fused; \
-    return saturates ? name##_saturating : name;                             \
+#define HALFULP_LEANS(name, R)                                                               \
+  HALFULP_LEAN(name, R, false, false)                                                        \
+  HALFULP_LEAN(name##_saturating, R, false, true)                                            \
+  HALFULP_LEAN(name##_fused, R, true, false)                                                 \
+  HALFULP_LEAN(name##_fused_saturating, R, true, true)                                       \
+  LeanBody<R>* lean_of(const R&, bool is_fused, bool saturates, VectorLevel level) {         \
+    if (is_fused) return saturates ? &name##_fused_saturating[level] : &name##_fused[level]; \
+    return saturates ? &name##_saturating[level] : &name[level];                             \
   }
 HALFULP_LEANS(nearest32, ToNearest<float>)
 HALFULP_LEANS(nearest64, ToNearest<double>)
@@ -285,11 +283,10 @@ using PlannedBody = void(const PlannedData<F>&, const TileRows&, std::size_t, co
                          F (*)[panel_columns]);
 
 #define HALFULP_PLANNED(name, F, is_fused, plain, exact)                             \
-  HALFULP_KERNEL_CLONES void name(const PlannedData<F>& data, const TileRows& a,     \
-                                  std::size_t stride, const F* panel, std::size_t k, \
-                                  F(*acc)[panel_columns]) {                          \
-    planned_tile<F, is_fused, plain, exact>(data, a, stride, panel, k, acc);         \
-  }
+  HALFULP_LEVELS(void, name,                                                         \
+                 (const PlannedData<F>& data, const TileRows& a, std::size_t stride, \
+                  const F* panel, std::size_t k, F(*acc)[panel_columns]),            \
+                 (planned_tile<F, is_fused, plain, exact>(data, a, stride, panel, k, acc)))
 HALFULP_PLANNED(dual_plain, double, false, true, false)
 HALFULP_PLANNED(dual_any, double, false, false, false)
 HALFULP_PLANNED(dual_plain_exact, double, false, true, true)
@@ -375,6 +372,7 @@ struct Question {
   Format product, sum;  // the former is not used if fused
   Rounding rounding;
   bool fused = false;
+  VectorLevel level = VectorLevel::baseline;
   OperandRange a{}, b{}, c{};
 
   int product_high() const { return a.high + b.high; }  // of exact products: |x| < 2^high
@@ -492,7 +490,7 @@ LeanBody<ToNearest<F>>* lean_body(const Question& q, ToNearest<F>& to) {
   };
   if (!q.fused) to.product = make(q.product, q.product_high());
   to.sum = make(q.sum, q.term_high() + 1);
-  return lean_of(to, q.fused, clamps);
+  return lean_of(to, q.fused, clamps, q.level);
 }
 
 template <class F>
@@ -504,7 +502,7 @@ LeanBody<ToMode<F>>* lean_body(const Question& q, ToMode<F>& to) {
   const PlannedData<F> data = planned_data<F>(q, plain);
   if (!plain) return nullptr;
   to.product = data.product, to.sum = data.sum, to.down_sign = data.down_sign;
-  return lean_of(to, q.fused, saturates(q.rounding));
+  return lean_of(to, q.fused, saturates(q.rounding), q.level);
 }
 
 // In binary32 or binary64, and where that fails on a tile, in the other.
@@ -524,7 +522,8 @@ bool is_native(const Question& q) {
          (q.rounding.overflow == Overflow::ieee || q.rounding.overflow == Overflow::infinity);
 }
 
-void run_native(MatmulShape s, const float* a, const float* b, float* out, int threads) {
+void run_native(MatmulShape s, const float* a, const float* b, float* out, int threads,
+                VectorLevel level) {
   const auto stride = [](std::size_t n) { return static_cast<std::ptrdiff_t>(n); };
   share(s, threads,
         [&](std::size_t first_row, std::size_t last_row, std::size_t first_panel,
@@ -534,7 +533,7 @@ void run_native(MatmulShape s, const float* a, const float* b, float* out, int t
           matmul_float32({a + first_row * s.k, stride(s.k), 1}, {b + first, stride(s.n), 1},
                          out + first_row * s.n + first, stride(s.n),
                          static_cast<int>(last_row - first_row), static_cast<int>(last - first),
-                         static_cast<int>(s.k));
+                         static_cast<int>(s.k), level);
           for (std::size_t i = first_row; i < last_row; ++i) {
             for (std::size_t j = first; j < last; ++j) {
               float& x = out[i * s.n + j];
@@ -547,31 +546,33 @@ void run_native(MatmulShape s, const float* a, const float* b, float* out, int t
 }  // namespace
 
 bool matmul_rounded(const MatmulFormats& formats, Order order, MatmulShape shape, const float* a,
-                    const float* b, const float* c, float* out, int threads) {
+                    const float* b, const float* c, float* out, int threads, VectorLevel level) {
   if (order.kind != OrderKind::sequential && order.kind != OrderKind::fma_sequential) return false;
   if (shape.m == 0 || shape.n == 0 || shape.k == 0) return false;
   Question q{.product = formats.product,
              .sum = formats.accumulator,
              .rounding = formats.rounding,
-             .fused = order.kind == OrderKind::fma_sequential};
+             .fused = order.kind == OrderKind::fma_sequential,
+             .level = level};
   if (is_stochastic(q.rounding.mode) || !has_plans<double>(q)) return false;
   constexpr std::size_t most = std::numeric_limits<int>::max();
   if (is_native(q) && c == nullptr && std::max({shape.m, shape.n, shape.k}) <= most) {
-    run_native(shape, a, b, out, threads);
+    run_native(shape, a, b, out, threads, level);
     return true;
   }
-  q.a = range_of(a, shape.m * shape.k);
-  q.b = range_of(b, shape.k * shape.n);
-  if (c != nullptr) q.c = range_of(c, shape.m * shape.n);
+  q.a = range_of(a, shape.m * shape.k, level);
+  q.b = range_of(b, shape.k * shape.n, level);
+  if (c != nullptr) q.c = range_of(c, shape.m * shape.n, level);
   const Operands o = operands_of(shape, a, b, c, out);
 
   bool plain = false;
   const PlannedData<double> data = planned_data<double>(q, plain);
   const bool exact = q.term_high() + 1 - q.term_low() <= 53;
-  PlannedBody<double>* const planned = q.fused  ? (plain ? dual_fused_plain : dual_fused_any)
-                                       : !plain ? dual_any
-                                       : exact  ? dual_plain_exact
-                                                : dual_plain;
+  const auto& bodies = q.fused  ? (plain ? dual_fused_plain : dual_fused_any)
+                       : !plain ? dual_any
+                       : exact  ? dual_plain_exact
+                                : dual_plain;
+  PlannedBody<double>* const planned = &bodies[level];
   if (run_lean<ToNearest<float>>(o, q, planned, data, threads) ||
       run_lean<ToNearest<double>>(o, q, planned, data, threads) ||
       run_lean<ToMode<float>>(o, q, planned, data, threads) ||

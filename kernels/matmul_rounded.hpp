@@ -4,6 +4,7 @@
 // are fewer columns than rows).
 #pragma once
 
+#include "emu/arrays/vector_level.hpp"
 #include "kernels/matmul_emulated.hpp"
 
 namespace halfulp::kernels {
@@ -14,6 +15,7 @@ namespace halfulp::kernels {
 // nothing is an error. Arguments are valid, as matmul_emulated.hpp has them; flags are not
 // computed.
 bool matmul_rounded(const MatmulFormats& formats, Order order, MatmulShape shape, const float* a,
-                    const float* b, const float* c, float* out, int threads);
+                    const float* b, const float* c, float* out, int threads,
+                    VectorLevel level = vector_level());
 
 }  // namespace halfulp::kernels

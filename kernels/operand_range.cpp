@@ -6,7 +6,6 @@
 
 #include "emu/arrays/control_word.hpp"
 #include "emu/core/float_plan.hpp"
-#include "kernels/clones.hpp"
 
 namespace halfulp::kernels {
 namespace {
@@ -21,7 +20,7 @@ struct Scan {
 // x less its last bit, taken from x: that bit, a power of two. (Clearing it as an integer clears
 // the last of the fraction; where that is zero, x is the power of two itself.) The difference is
 // exact.
-HALFULP_KERNEL_CLONES void scan(const float* x, std::size_t n, Scan& out) {
+inline void scan_loop(const float* x, std::size_t n, Scan& out) {
   Scan s;
   for (std::size_t i = 0; i < n; ++i) {
     const std::uint32_t bits = std::bit_cast<std::uint32_t>(x[i]);
@@ -39,6 +38,7 @@ HALFULP_KERNEL_CLONES void scan(const float* x, std::size_t n, Scan& out) {
   }
   out = s;
 }
+HALFULP_LEVELS(void, scan, (const float* x, std::size_t n, Scan& out), scan_loop(x, n, out))
 
 int exponent_of(std::uint32_t bits) {  // of the leading bit
   const auto field = static_cast<int>(bits >> 23);
@@ -47,10 +47,10 @@ int exponent_of(std::uint32_t bits) {  // of the leading bit
 
 }  // namespace
 
-OperandRange range_of(const float* x, std::size_t n) {
+OperandRange range_of(const float* x, std::size_t n, VectorLevel level) {
   const ControlWord guard;
   Scan s;
-  scan(x, n, s);
+  scan[level](x, n, s);
   OperandRange r{.special = s.special != 0, .negative_zero = s.negative_zero != 0};
   if (s.largest == 0) return r;
   r.any = true;

@@ -4,6 +4,8 @@
 
 #include <cstddef>
 
+#include "emu/arrays/vector_level.hpp"
+
 namespace halfulp::kernels {
 
 // Every finite x that is not zero has |x| < 2^high, is a multiple of 2^low, and has at most `bits`
@@ -17,6 +19,6 @@ struct OperandRange {
   float largest = 0;  // the largest finite magnitude
 };
 
-OperandRange range_of(const float* x, std::size_t n);
+OperandRange range_of(const float* x, std::size_t n, VectorLevel level = vector_level());
 
 }  // namespace halfulp::kernels

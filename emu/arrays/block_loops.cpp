@@ -26,13 +26,15 @@ namespace plain {
 #undef HALFULP_SHIFTS_EACH
 }  // namespace plain
 
-// g++ lowers vectors of its own kind before it makes clones of a function (target_clones), so the
-// bodies are compiled anew.
+// g++ lowers vectors of its own kind before it inlines or clones functions, so HALFULP_LEVELS
+// cannot widen them: the bodies are compiled anew.
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
   #define HALFULP_WIDER_LOOPS
+  #define HALFULP_PRAGMA(text)    _Pragma(#text)
+  #define HALFULP_FEATURES(names) HALFULP_PRAGMA(GCC target names)
 
   #pragma GCC push_options
-  #pragma GCC target("arch=x86-64-v3")
+HALFULP_FEATURES(HALFULP_AVX2_FEATURES)
 namespace avx2 {
   #define HALFULP_VECTOR_BYTES 32
   #define HALFULP_NARROWS      0
@@ -45,7 +47,7 @@ namespace avx2 {
   #pragma GCC pop_options
 
   #pragma GCC push_options
-  #pragma GCC target("arch=x86-64-v4")
+HALFULP_FEATURES(HALFULP_AVX512_FEATURES)
 namespace avx512 {
   #define HALFULP_VECTOR_BYTES 64
   #define HALFULP_NARROWS      1
@@ -58,25 +60,16 @@ namespace avx512 {
   #pragma GCC pop_options
 #endif
 
+#ifdef HALFULP_WIDER_LOOPS
+constexpr PerLevel<const BlockLoops> all_loops = {{&plain::loops, &avx2::loops, &avx512::loops}};
+#else
+constexpr PerLevel<const BlockLoops> all_loops = {{&plain::loops, &plain::loops, &plain::loops}};
+#endif
+
 }  // namespace
 
-std::size_t available_block_loops(BlockLoopsOf (&found)[3]) {
-  std::size_t count = 0;
-#ifdef HALFULP_WIDER_LOOPS
-  if (__builtin_cpu_supports("x86-64-v4")) found[count++] = {"AVX-512", &avx512::loops};
-  if (__builtin_cpu_supports("x86-64-v3")) found[count++] = {"AVX2", &avx2::loops};
-#endif
-  found[count++] = {"plain", &plain::loops};
-  return count;
-}
-
-const BlockLoops& block_loops() {
-  static const BlockLoops& chosen = []() -> const BlockLoops& {
-    BlockLoopsOf found[3];
-    available_block_loops(found);
-    return *found[0].loops;
-  }();
-  return chosen;
+const BlockLoops& block_loops(VectorLevel level) {
+  return all_loops[level];
 }
 
 }  // namespace halfulp

@@ -1,11 +1,12 @@
 // Block formats: the loops over runs of blocks that lie one after the other, in vectors as wide as
-// the processor has them. block_loops.inc has the bodies, block_loops.cpp compiles them for three
-// instruction sets and picks one; block_encoder.hpp says what they are given.
+// the processor has them. block_loops.inc has the bodies, block_loops.cpp compiles them for each
+// VectorLevel; block_encoder.hpp says what they are given.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
+#include "emu/arrays/vector_level.hpp"
 #include "emu/core/float_plan.hpp"
 
 namespace halfulp {
@@ -111,13 +112,7 @@ struct BlockLoops {
   ValueLoops<std::uint16_t> from_words;
 };
 
-// Those for this processor. They assume what ControlWord sets.
-const BlockLoops& block_loops();
-// All that this processor has, the widest first; every one gives the same bits.
-struct BlockLoopsOf {
-  const char* instruction_set;
-  const BlockLoops* loops;
-};
-std::size_t available_block_loops(BlockLoopsOf (&found)[3]);
+// With clang all levels have the loops of the least. They assume what ControlWord sets.
+const BlockLoops& block_loops(VectorLevel level = vector_level());
 
 }  // namespace halfulp

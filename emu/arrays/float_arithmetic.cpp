@@ -7,15 +7,6 @@
 #include "emu/arrays/control_word.hpp"
 #include "emu/arrays/float_arithmetic_avx512.hpp"
 
-// Compiled for three instruction sets; the loader picks one. The bits do not depend on which: fma
-// is the instruction where there is one, else the library's, and both round correctly.
-#if defined(__x86_64__) && defined(__linux__) && !defined(__SANITIZE_ADDRESS__)
-  #define HALFULP_CLONES \
-    __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-  #define HALFULP_CLONES
-#endif
-
 // An exact result X is carried to its one rounding as x = X rounded to odd in P bits: X itself
 // where P bits hold it, else the one of its two neighbours of P bits whose last bit is 1.
 //
@@ -95,48 +86,56 @@ inline void sum_loop(const F* a, const F* b, BitsOf<F>* y, std::size_t n, BitsOf
            flip;
   }
 }
-HALFULP_CLONES void sum(const float* a, const float* b, std::uint32_t* y, std::size_t n,
-                        std::uint32_t flip, std::uint32_t flip_b) {
-  sum_loop(a, b, y, n, flip, flip_b);
-}
-HALFULP_CLONES void sum(const double* a, const double* b, u64* y, std::size_t n, u64 flip,
-                        u64 flip_b) {
-  sum_loop(a, b, y, n, flip, flip_b);
-}
+HALFULP_LEVELS(void, sum32,
+               (const float* a, const float* b, std::uint32_t* y, std::size_t n, std::uint32_t flip,
+                std::uint32_t flip_b),
+               sum_loop(a, b, y, n, flip, flip_b))
+HALFULP_LEVELS(void, sum64,
+               (const double* a, const double* b, u64* y, std::size_t n, u64 flip, u64 flip_b),
+               sum_loop(a, b, y, n, flip, flip_b))
 
 inline double with_sign(double x, u64 flip) {
   return std::bit_cast<double>(std::bit_cast<u64>(x) ^ flip);
 }
-HALFULP_CLONES void sum(const float* a, const float* b, u64* y, std::size_t n, u64 flip,
-                        u64 flip_b) {
+inline void wide_sum_loop(const float* a, const float* b, u64* y, std::size_t n, u64 flip,
+                          u64 flip_b) {
   for (std::size_t i = 0; i < n; ++i) {
     y[i] = sum_to_odd<double>(with_sign(static_cast<double>(a[i]), flip),
                               with_sign(static_cast<double>(b[i]), flip_b)) ^
            flip;
   }
 }
+HALFULP_LEVELS(void, wide_sum,
+               (const float* a, const float* b, u64* y, std::size_t n, u64 flip, u64 flip_b),
+               wide_sum_loop(a, b, y, n, flip, flip_b))
 
 // 24 + 24 = 48 bits: exact.
-HALFULP_CLONES void product(const float* a, const float* b, u64* y, std::size_t n) {
+inline void product_loop(const float* a, const float* b, u64* y, std::size_t n) {
   for (std::size_t i = 0; i < n; ++i)
     y[i] = std::bit_cast<u64>(static_cast<double>(a[i]) * static_cast<double>(b[i]));
 }
+HALFULP_LEVELS(void, product, (const float* a, const float* b, u64* y, std::size_t n),
+               product_loop(a, b, y, n))
 
 // The product is exact, so this is a sum.
-HALFULP_CLONES void multiply_add(const float* a, const float* b, const float* c, u64* y,
-                                 std::size_t n, u64 flip) {
+inline void multiply_add_loop(const float* a, const float* b, const float* c, u64* y, std::size_t n,
+                              u64 flip) {
   for (std::size_t i = 0; i < n; ++i) {
     const double p = static_cast<double>(a[i]) * static_cast<double>(b[i]);
     y[i] =
         sum_to_odd<double>(with_sign(p, flip), with_sign(static_cast<double>(c[i]), flip)) ^ flip;
   }
 }
+HALFULP_LEVELS(void, multiply_add,
+               (const float* a, const float* b, const float* c, u64* y, std::size_t n, u64 flip),
+               multiply_add_loop(a, b, c, y, n, flip))
 
 // a − q·b is a number of 53 bits if q = a/b to nearest, and nothing underflows: fma is exact (Boldo
 // & Daumas, "Representable correcting terms for possibly underflowing floating point operations",
-// ARITH-16, 2003). a/b − q has its sign, times that of b. With a zero or an infinity among a, b, q
-// it is NaN or 0.
-HALFULP_CLONES void quotient(const float* a, const float* b, u64* y, std::size_t n) {
+// ARITH-16, 2003). It is the instruction where there is one, else the library's, and both round
+// correctly. a/b − q has its sign, times that of b. With a zero or an infinity among a, b, q it is
+// NaN or 0.
+inline void quotient_loop(const float* a, const float* b, u64* y, std::size_t n) {
   for (std::size_t i = 0; i < n; ++i) {
     const double x = static_cast<double>(a[i]), d = static_cast<double>(b[i]);
     const double q = x / d;
@@ -144,44 +143,52 @@ HALFULP_CLONES void quotient(const float* a, const float* b, u64* y, std::size_t
     y[i] = to_odd(q, with_sign(rest, std::bit_cast<u64>(d) & sign_of<double>), 0.0);
   }
 }
+HALFULP_LEVELS(void, quotient, (const float* a, const float* b, u64* y, std::size_t n),
+               quotient_loop(a, b, y, n))
 
 // The same for a − s², s = √a to nearest; a negative number has the root NaN.
-HALFULP_CLONES void root(const float* a, u64* y, std::size_t n) {
+inline void root_loop(const float* a, u64* y, std::size_t n) {
   for (std::size_t i = 0; i < n; ++i) {
     const double x = static_cast<double>(a[i]);
     const double s = std::sqrt(x);
     y[i] = to_odd(s, std::fma(-s, s, x), 0.0);
   }
 }
+HALFULP_LEVELS(void, root, (const float* a, u64* y, std::size_t n), root_loop(a, y, n))
 
 // binary64 to odd in binary32, in its subnormal range too.
-HALFULP_CLONES void narrow_to_odd(const double* x, std::uint32_t* y, std::size_t n) {
+inline void narrow_loop(const double* x, std::uint32_t* y, std::size_t n) {
   for (std::size_t i = 0; i < n; ++i) {
     const auto v = static_cast<float>(x[i]);
     y[i] = to_odd(v, x[i], static_cast<double>(v));
   }
 }
+HALFULP_LEVELS(void, narrow_to_odd, (const double* x, std::uint32_t* y, std::size_t n),
+               narrow_loop(x, y, n))
 
-HALFULP_CLONES void widen(const float* x, double* y, std::size_t n) {
-  for (std::size_t i = 0; i < n; ++i) y[i] = static_cast<double>(x[i]);
+template <class To, class From>
+inline void cast_loop(const From* x, To* y, std::size_t n) {
+  for (std::size_t i = 0; i < n; ++i) y[i] = static_cast<To>(x[i]);
 }
+HALFULP_LEVELS(void, widen, (const float* x, double* y, std::size_t n), cast_loop(x, y, n))
 // For values that binary32 has.
-HALFULP_CLONES void narrow(const double* x, float* y, std::size_t n) {
-  for (std::size_t i = 0; i < n; ++i) y[i] = static_cast<float>(x[i]);
-}
+HALFULP_LEVELS(void, narrow, (const double* x, float* y, std::size_t n), cast_loop(x, y, n))
 
 // n <= block elements as binary32 (of at most 32 bits) or as binary64: where they lie, or in
 // `room`.
-const float* as_binary32(Element type, const void* x, float* room, std::size_t n) {
+const float* as_binary32(Element type, const void* x, float* room, std::size_t n,
+                         VectorLevel level) {
   if (type == Element::binary32) return static_cast<const float*>(x);
-  const FloatRounder exact(type, Element::code32, formats::binary32, {});  // codes are the bits
+  const FloatRounder exact(type, Element::code32, formats::binary32, {}, {},
+                           {.level = level});  // codes are the bits
   exact(x, room, n);
   return room;
 }
-const double* as_binary64(Element type, const void* x, double* room, std::size_t n) {
+const double* as_binary64(Element type, const void* x, double* room, std::size_t n,
+                          VectorLevel level) {
   if (type == Element::binary64) return static_cast<const double*>(x);
   std::array<float, block> narrower;
-  widen(as_binary32(type, x, narrower.data(), n), room, n);
+  widen[level](as_binary32(type, x, narrower.data(), n, level), room, n);
   return room;
 }
 
@@ -238,13 +245,14 @@ FloatArithmetic::FloatArithmetic(Operation op, std::span<const Element> in, Elem
       count_(static_cast<int>(in.size())),
       out_(out),
       route_(*route(op, in, out, f, rounding, random.count)),
+      level_(how.level),
       down_(rounding.mode == Mode::down),
-      vectors_(how.level == VectorLevel::avx512),
       far_(f.least_quantum_exponent() < -100),
       round_(carrier(route_.in32), rounded_as(out, route_.in32), f, rounding, random, how) {
   std::copy(in.begin(), in.end(), in_.begin());
   if (out == Element::binary16 || out == Element::bfloat16)
-    narrow_.emplace(carrier(route_.in32), Element::code16, format_of(out), Rounding{});
+    narrow_.emplace(carrier(route_.in32), Element::code16, format_of(out), Rounding{},
+                    RandomStream{}, how);
 }
 
 // The results, to odd, as bits of the carrier.
@@ -254,20 +262,21 @@ void FloatArithmetic::exact(const Operands& x, void* result, std::size_t n) cons
   const u64 flip_b = op_ == Operation::sub ? flip ^ sign_of<double> : flip;
   if (route_.wide_operands) {
     std::array<std::array<double, block>, 2> room;
-    sum(as_binary64(in_[0], x[0], room[0].data(), n), as_binary64(in_[1], x[1], room[1].data(), n),
-        static_cast<u64*>(result), n, flip, flip_b);
+    sum64[level_](as_binary64(in_[0], x[0], room[0].data(), n, level_),
+                  as_binary64(in_[1], x[1], room[1].data(), n, level_), static_cast<u64*>(result),
+                  n, flip, flip_b);
     return;
   }
   std::array<std::array<float, block>, 3> room;
   std::array<const float*, 3> a{};
-  for (int k = 0; k < count_; ++k) a[k] = as_binary32(in_[k], x[k], room[k].data(), n);
+  for (int k = 0; k < count_; ++k) a[k] = as_binary32(in_[k], x[k], room[k].data(), n, level_);
   const auto flip32 = static_cast<std::uint32_t>(flip >> 32);
   if (route_.in32 && (op_ == Operation::add || op_ == Operation::sub)) {
-    sum(a[0], a[1], y32, n, flip32, static_cast<std::uint32_t>(flip_b >> 32));
+    sum32[level_](a[0], a[1], y32, n, flip32, static_cast<std::uint32_t>(flip_b >> 32));
     return;
   }
 #if defined(__x86_64__)
-  if (route_.in32 && vectors_) {
+  if (route_.in32 && level_ == VectorLevel::avx512) {
     switch (op_) {
       case Operation::mul: avx512::product_to_odd(a[0], a[1], y32, n); break;
       case Operation::div: avx512::quotient_to_odd(a[0], a[1], y32, n, far_); break;
@@ -281,14 +290,14 @@ void FloatArithmetic::exact(const Operands& x, void* result, std::size_t n) cons
   u64* const y = route_.in32 ? wider.data() : static_cast<u64*>(result);
   switch (op_) {
     case Operation::add:
-    case Operation::sub: sum(a[0], a[1], y, n, flip, flip_b); break;
-    case Operation::mul: product(a[0], a[1], y, n); break;
-    case Operation::div: quotient(a[0], a[1], y, n); break;
-    case Operation::sqrt: root(a[0], y, n); break;
-    default: multiply_add(a[0], a[1], a[2], y, n, flip); break;
+    case Operation::sub: wide_sum[level_](a[0], a[1], y, n, flip, flip_b); break;
+    case Operation::mul: product[level_](a[0], a[1], y, n); break;
+    case Operation::div: quotient[level_](a[0], a[1], y, n); break;
+    case Operation::sqrt: root[level_](a[0], y, n); break;
+    default: multiply_add[level_](a[0], a[1], a[2], y, n, flip); break;
   }
   // Rounding to odd in 53 bits and then in 24 is rounding to odd in 24, by the lemma.
-  if (route_.in32) narrow_to_odd(reinterpret_cast<const double*>(y), y32, n);
+  if (route_.in32) narrow_to_odd[level_](reinterpret_cast<const double*>(y), y32, n);
 }
 
 void FloatArithmetic::operator()(const Operands& x, void* y, std::size_t n, u64 first) const {
@@ -303,16 +312,16 @@ void FloatArithmetic::operator()(const Operands& x, void* y, std::size_t n, u64 
   if (narrow_)
     (*narrow_)(carried.data(), y, n);
   else if (out_ == Element::binary32)
-    narrow(reinterpret_cast<const double*>(carried.data()), static_cast<float*>(y), n);
+    narrow[level_](reinterpret_cast<const double*>(carried.data()), static_cast<float*>(y), n);
   else
-    widen(reinterpret_cast<const float*>(carried.data()), static_cast<double*>(y), n);
+    widen[level_](reinterpret_cast<const float*>(carried.data()), static_cast<double*>(y), n);
 }
 
 bool FloatArithmetic::gives_nan(const Operands& x, std::size_t n) const {
   const ControlWord guard;
   alignas(64) std::array<u64, block> carried;
   exact(x, carried.data(), n);
-  return has_nan(carrier(route_.in32), carried.data(), n);
+  return has_nan(carrier(route_.in32), carried.data(), n, level_);
 }
 
 }  // namespace halfulp

@@ -49,7 +49,8 @@ class FloatArithmetic {
   int count_;
   Element out_;
   Route route_;
-  bool down_, vectors_;
+  VectorLevel level_;
+  bool down_;
   bool far_;  // the format's least quantum is below 2^−100
   FloatRounder round_;
   std::optional<FloatRounder> narrow_;  // results to values of 16 bits

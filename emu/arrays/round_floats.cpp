@@ -334,19 +334,18 @@ void FloatRounder::run(const FloatPlan<F>& plan, const void* x, void* y, std::si
   for (std::size_t at = 0; at < n; at += block) {
     const BlockCall call{in_, out_, shape_, random_, x, y, at, std::min(block, n - at), first + at};
     if constexpr (sizeof(F) == 4)
-      round_block32[static_cast<int>(how_.level)](plan, call);
+      round_block32[how_.level](plan, call);
     else
-      round_block64[static_cast<int>(how_.level)](plan, call);
+      round_block64[how_.level](plan, call);
   }
 }
 
 bool has_nan(Element type, const void* x, std::size_t n, VectorLevel level) {
-  const int k = static_cast<int>(level);
   switch (type) {
-    case Element::binary16: return any_nan16[k](x, n, 0x7c00);
-    case Element::bfloat16: return any_nan16[k](x, n, 0x7f80);
-    case Element::binary32: return any_nan32[k](x, n);
-    case Element::binary64: return any_nan64[k](x, n);
+    case Element::binary16: return any_nan16[level](x, n, 0x7c00);
+    case Element::bfloat16: return any_nan16[level](x, n, 0x7f80);
+    case Element::binary32: return any_nan32[level](x, n);
+    case Element::binary64: return any_nan64[level](x, n);
     default: return false;
   }
 }

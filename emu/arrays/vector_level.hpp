@@ -3,30 +3,49 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 namespace halfulp {
 
 // Each is a part of the next. The bits of results do not depend on it.
 enum class VectorLevel : std::uint8_t {
   baseline,
-  avx2,
+  avx2,    // with FMA, BMI and BMI2
   avx512,  // F, BW, DQ and VL
 };
+inline constexpr const char* vector_level_names[] = {"baseline", "AVX2", "AVX-512"};
 
 // The most that this processor has.
 inline VectorLevel vector_level() {
 #if defined(__x86_64__)
-  static const VectorLevel level =
-      __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-              __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")
-          ? VectorLevel::avx512
-      : __builtin_cpu_supports("avx2") ? VectorLevel::avx2
-                                       : VectorLevel::baseline;
+  static const VectorLevel level = [] {
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") ||
+        !__builtin_cpu_supports("bmi") || !__builtin_cpu_supports("bmi2"))
+      return VectorLevel::baseline;
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                   __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")
+               ? VectorLevel::avx512
+               : VectorLevel::avx2;
+  }();
   return level;
 #else
   return VectorLevel::baseline;
 #endif
 }
+
+// All that this processor has, the least first.
+inline std::span<const VectorLevel> vector_levels() {
+  static constexpr VectorLevel all[] = {VectorLevel::baseline, VectorLevel::avx2,
+                                        VectorLevel::avx512};
+  return {all, static_cast<std::size_t>(vector_level()) + 1};
+}
+
+// What each level has of its own.
+template <class T>
+struct PerLevel {
+  T* at[3];
+  constexpr T& operator[](VectorLevel level) const { return *at[static_cast<int>(level)]; }
+};
 
 // How loops go about an array; the results are the same. Tests and measurements choose.
 struct LoopOptions {
@@ -53,8 +72,10 @@ inline bool begins_a_line(const void* y) {
 // Attributes of functions, not options of a file: what the linker takes from one file for the whole
 // program must run everywhere.
 #if defined(__x86_64__)
-  #define HALFULP_AVX2   __attribute__((target("avx2")))
-  #define HALFULP_AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl")))
+  #define HALFULP_AVX2_FEATURES   "avx2,fma,bmi,bmi2"
+  #define HALFULP_AVX512_FEATURES HALFULP_AVX2_FEATURES ",avx512f,avx512bw,avx512dq,avx512vl"
+  #define HALFULP_AVX2            __attribute__((target(HALFULP_AVX2_FEATURES)))
+  #define HALFULP_AVX512          __attribute__((target(HALFULP_AVX512_FEATURES)))
 
   // name[level](…): `call`, compiled for each VectorLevel together with all that it calls.
   #define HALFULP_LEVELS(result, name, parameters, call)                      \
@@ -67,11 +88,13 @@ inline bool begins_a_line(const void* y) {
     __attribute__((flatten)) HALFULP_AVX512 result name##_avx512 parameters { \
       return call;                                                            \
     }                                                                         \
-    constexpr decltype(&name##_baseline) name[] = {name##_baseline, name##_avx2, name##_avx512};
+    constexpr ::halfulp::PerLevel<decltype(name##_baseline)> name = {         \
+        {name##_baseline, name##_avx2, name##_avx512}};
 #else
-  #define HALFULP_LEVELS(result, name, parameters, call)         \
-    __attribute__((flatten)) result name##_baseline parameters { \
-      return call;                                               \
-    }                                                            \
-    constexpr decltype(&name##_baseline) name[] = {name##_baseline};
+  #define HALFULP_LEVELS(result, name, parameters, call)              \
+    __attribute__((flatten)) result name##_baseline parameters {      \
+      return call;                                                    \
+    }                                                                 \
+    constexpr ::halfulp::PerLevel<decltype(name##_baseline)> name = { \
+        {name##_baseline, name##_baseline, name##_baseline}};
 #endif

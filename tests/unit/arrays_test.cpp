@@ -125,9 +125,8 @@ TEST_CASE("every instruction set, streamed or not, from any start, at any length
   const auto guard = std::byte{0x5A};
   const auto loops = [] {
     std::vector<LoopOptions> all;
-    for (int level = 0; level <= static_cast<int>(vector_level()); ++level)
-      for (const std::size_t from : {~std::size_t{0}, std::size_t{0}})
-        all.push_back({static_cast<VectorLevel>(level), from});
+    for (const VectorLevel level : vector_levels())
+      for (const std::size_t from : {~std::size_t{0}, std::size_t{0}}) all.push_back({level, from});
     return all;
   }();
   struct Case {
@@ -241,7 +240,7 @@ TEST_CASE("operations of one narrow operand, looked up: the core's results for e
 }
 
 TEST_CASE("has_nan finds one NaN wherever it is, by every instruction set") {
-  for (int level = 0; level <= static_cast<int>(vector_level()); ++level) {
+  for (const VectorLevel level : vector_levels()) {
     const auto finds = [&](Element type, u64 infinity, std::size_t at) {
       const std::size_t bytes = size_of(type);
       std::vector<std::byte> x(70 * bytes);
@@ -249,9 +248,7 @@ TEST_CASE("has_nan finds one NaN wherever it is, by every instruction set") {
         std::memcpy(x.data() + i * bytes, &bits, bytes);
       };
       for (std::size_t i = 0; i < 70; ++i) put(i, infinity | (i % 2 << (8 * bytes - 1)));
-      const auto found = [&] {
-        return has_nan(type, x.data(), 70, static_cast<VectorLevel>(level));
-      };
+      const auto found = [&] { return has_nan(type, x.data(), 70, level); };
       const bool before = found();
       put(at, infinity + 1 + (u64{1} << (8 * bytes - 1)));
       return !before && found();
@@ -273,18 +270,17 @@ TEST_CASE("look-ups from any start, streamed or not, in place") {
   std::vector<std::uint8_t> bytes(256);
   for (auto& v : table) v = static_cast<std::uint32_t>(g());
   for (auto& v : bytes) v = static_cast<std::uint8_t>(g());
-  for (int level = 0; level <= static_cast<int>(vector_level()); ++level) {
+  for (const VectorLevel level : vector_levels()) {
     for (const std::size_t from : {~std::size_t{0}, std::size_t{0}}) {
       for (std::size_t start = 0; start < 17; ++start) {
         for (const std::size_t n : {0, 1, 15, 16, 17, 47, 200}) {
           alignas(64) std::array<std::uint32_t, 300> y;
           y.fill(12345);
-          look_up(x.data() + start, 1, y.data() + start + 1, 4, n, table.data(),
-                  {static_cast<VectorLevel>(level), from});
+          look_up(x.data() + start, 1, y.data() + start + 1, 4, n, table.data(), {level, from});
           bool same = y[start] == 12345 && y[start + 1 + n] == 12345;
           for (std::size_t i = 0; i < n; ++i)
             same = same && y[start + 1 + i] == table[x[start + i]];
-          INFO("level " << level << ", start " << start << ", n " << n);
+          INFO(vector_level_names[static_cast<int>(level)] << ", start " << start << ", n " << n);
           REQUIRE(same);
         }
       }

@@ -218,8 +218,6 @@ TEST_CASE("any number of threads gives the same blocks and values") {
 }
 
 TEST_CASE("every set of loops decodes alike, blocks of any length") {
-  BlockLoopsOf found[3];
-  const std::size_t available = available_block_loops(found);
   std::mt19937_64 g(41);
   const ValuePlan plans[] = {{.magnitude = 0x7f,
                               .sign = 0x80,
@@ -262,13 +260,13 @@ TEST_CASE("every set of loops decodes alike, blocks of any length") {
           for (std::size_t i = 0; i < n; ++i) CHECK(c[i] == static_cast<float>(d[i]));
           return std::pair{a, d};
         };
-        const auto first = decode(*found[0].loops);
-        for (std::size_t k = 1; k < available; ++k) CHECK(decode(*found[k].loops) == first);
+        const auto first = decode(block_loops(VectorLevel::baseline));
+        for (const VectorLevel level : vector_levels()) CHECK(decode(block_loops(level)) == first);
         // What the loops cannot say.
         bytes[n - 1] = body == 0 ? 0x7f : 0x80;
-        for (std::size_t k = 0; k < available; ++k) {
+        for (const VectorLevel level : vector_levels()) {
           std::vector<float> y(n);
-          CHECK_FALSE(found[k].loops->from_bytes.to_float[body](
+          CHECK_FALSE(block_loops(level).from_bytes.to_float[body](
               bytes.data(), n, extent, small.data(), y.data(), plans[body], true));
         }
       }

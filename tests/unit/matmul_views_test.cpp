@@ -9,6 +9,7 @@
 
 #include "kernels/matmul_float32.hpp"
 
+using namespace halfulp;
 using namespace halfulp::kernels;
 
 namespace {
@@ -44,8 +45,11 @@ TEST_CASE(
           const Operand a(m, k, layout % 2 == 1, layout, seed++);
           const Operand b(k, n, layout / 2 == 1, layout, seed++);
           const int stride = n + layout;
-          std::vector<float> out(static_cast<std::size_t>(m * stride), untouched);
-          matmul_float32(a.view, b.view, out.data(), stride, m, n, k);
+          std::vector<std::vector<float>> by_level;
+          for (const VectorLevel level : vector_levels()) {
+            by_level.emplace_back(static_cast<std::size_t>(m * stride), untouched);
+            matmul_float32(a.view, b.view, by_level.back().data(), stride, m, n, k, level);
+          }
           int wrong = 0;
           for (int i = 0; i < m; ++i) {
             for (int j = 0; j < stride; ++j) {
@@ -53,8 +57,10 @@ TEST_CASE(
               if (j < n) {
                 for (int p = 0; p < k; ++p) want = std::fma(a.at(i, p), b.at(p, j), want);
               }
-              const float got = out[static_cast<std::size_t>(i * stride + j)];
-              wrong += std::bit_cast<std::uint32_t>(got) != std::bit_cast<std::uint32_t>(want);
+              for (const auto& out : by_level) {
+                const float got = out[static_cast<std::size_t>(i * stride + j)];
+                wrong += std::bit_cast<std::uint32_t>(got) != std::bit_cast<std::uint32_t>(want);
+              }
             }
           }
           INFO(m << "x" << n << "x" << k << " layout " << layout);

@@ -164,8 +164,6 @@ void run_encoders(Tally& tally, const Blocks& blocks, const Expected& e, const B
   using Bits = typename halfulp::FloatTraits<F>::Bits;
   if (!halfulp::BlockEncoder<F>::makes_scales(f, mode)) return;
   const halfulp::ControlWord guard;
-  halfulp::BlockLoopsOf found[3];
-  const std::size_t available = available_block_loops(found);
   const std::vector<Bits> x(blocks.x.begin(), blocks.x.end());
   const u64 mask = low_mask<u64>(blocks.format.width() - 1);
   u64 finite = 0;
@@ -175,13 +173,13 @@ void run_encoders(Tally& tally, const Blocks& blocks, const Expected& e, const B
   const auto tensor = f.tensor_target == 0
                           ? Unpacked<u128>{.kind = halfulp::Kind::finite, .significand = 1}
                           : halfulp::unpack<u128>(e.tensor_scale, halfulp::formats::binary32);
-  for (std::size_t k = 0; k < available; ++k) {
+  for (const halfulp::VectorLevel level : halfulp::vector_levels()) {
     halfulp::BlockEncoder<F> encoder(f, mode, tensor, halfulp::unpack<u128>(finite, blocks.format),
-                                     *found[k].loops);
+                                     halfulp::block_loops(level));
     std::vector<std::uint8_t> codes(x.size()), scales(blocks.count());
     encoder.quantize(x.data(), x.size(), blocks.extent, scales.data(), codes.data());
-    Check check{tally, std::string(found[k].instruction_set) + " " + name_of(f) + " " +
-                           std::string(name_of(mode))};
+    Check check{tally, std::string(halfulp::vector_level_names[static_cast<int>(level)]) + " " +
+                           name_of(f) + " " + std::string(name_of(mode))};
     compare(check, blocks, e, scales.data(), codes.data());
   }
 }

@@ -40,14 +40,13 @@ void report(Tally& tally, const std::string& what, u64 input, u64 got, u64 want)
 // The ways that the loops can go about it here: each instruction set, and results past the caches.
 std::vector<halfulp::LoopOptions> all_loops() {
   std::vector<halfulp::LoopOptions> all;
-  for (int level = 0; level <= static_cast<int>(halfulp::vector_level()); ++level)
-    all.push_back({static_cast<halfulp::VectorLevel>(level), ~std::size_t{0}});
+  for (const halfulp::VectorLevel level : halfulp::vector_levels())
+    all.push_back({level, ~std::size_t{0}});
   all.push_back({halfulp::vector_level(), 0});
   return all;
 }
 std::string name_of(const halfulp::LoopOptions& how) {
-  constexpr const char* levels[] = {"baseline", "avx2", "avx512"};
-  return std::string(levels[static_cast<int>(how.level)]) +
+  return std::string(halfulp::vector_level_names[static_cast<int>(how.level)]) +
          (how.stream_from == 0 ? ", streamed" : "");
 }
 

@@ -65,14 +65,10 @@ void check(Tally& tally, const Work& w, const std::array<Bits, 3>& x) {
     for (std::size_t i = 0; i < n; ++i) std::memcpy(memory[k].data() + i * bytes, &x[k][i], bytes);
     precision = std::max(precision, halfulp::format_of(w.in[k]).precision);
   }
-  // By the portable loops, and by those of this processor if there are others.
-  using halfulp::VectorLevel;
-  const VectorLevel own = halfulp::vector_level();
   const std::size_t bytes = halfulp::size_of(w.out);
   std::vector<std::vector<std::byte>> y;
-  for (const VectorLevel level : {VectorLevel::baseline, own}) {
+  for (const halfulp::VectorLevel level : halfulp::vector_levels()) {
     using halfulp::FloatArithmetic;
-    if (!y.empty() && own == VectorLevel::baseline) continue;
     std::vector<std::byte>& results = y.emplace_back(n * bytes, std::byte{0xA5});
     const FloatArithmetic loops(w.op, w.operands(), w.out, w.format, w.rounding, w.random,
                                 {.level = level});
@@ -97,7 +93,7 @@ void check(Tally& tally, const Work& w, const std::array<Bits, 3>& x) {
       text << halfulp::row_of(w.op).name << " to " << name_of(w.format) << " "
            << name_of(w.rounding.mode) << " r = " << w.random.count << std::hex;
       for (std::size_t k = 0; k < count; ++k) text << " 0x" << operands[k];
-      text << (&results == y.data() ? " (portable)" : " (vectors)") << ": got 0x" << got
+      text << " (" << halfulp::vector_level_names[&results - y.data()] << "): got 0x" << got
            << ", core 0x" << want;
       tally.examples.push_back(text.str());
     }

@@ -94,27 +94,36 @@ void compare(const Case& c, kernels::MatmulShape s, Data data, bool with_c, int 
   const auto a = matrix(s.m * s.k, c.operands, data, g), b = matrix(s.k * s.n, c.operands, data, g);
   auto start = matrix(s.m * s.n, c.formats.accumulator, data, g);
   const float* z = with_c ? start.data() : nullptr;
-  std::vector<float> want(s.m * s.n, 77), got(s.m * s.n, 99);
-  const bool done =
-      c.order.kind == kernels::OrderKind::exact
-          ? kernels::matmul_exact(c.formats, s, a.data(), b.data(), z, got.data(), threads)
-          : kernels::matmul_rounded(c.formats, c.order, s, a.data(), b.data(), z, got.data(),
-                                    threads);
-  if (!done) return;
+  std::vector<float> want(s.m * s.n, 77);
+  std::vector<std::vector<float>> by_level;
+  for (const halfulp::VectorLevel level : halfulp::vector_levels()) {
+    std::vector<float>& got = by_level.emplace_back(s.m * s.n, 99);
+    const bool done =
+        c.order.kind == kernels::OrderKind::exact
+            ? kernels::matmul_exact(c.formats, s, a.data(), b.data(), z, got.data(), threads, level)
+            : kernels::matmul_rounded(c.formats, c.order, s, a.data(), b.data(), z, got.data(),
+                                      threads, level);
+    if (!done) return;
+  }
   halfulp::Flags flags = 0;  // asking for them, one gets the reference
   kernels::matmul<float>(c.formats, c.order, s, a.data(), b.data(), z, want.data(), &flags, 1);
-  for (std::size_t i = 0; i < want.size(); ++i) {
-    ++tally.cases;
-    const auto x = std::bit_cast<std::uint32_t>(got[i]), y = std::bit_cast<std::uint32_t>(want[i]);
-    if (x == y || ++tally.mismatches > 3) continue;
-    std::ostringstream text;
-    text << "product " << name_of(c.formats.product) << " sum " << name_of(c.formats.accumulator)
-         << " operands " << name_of(c.operands) << " " << name_of(c.formats.rounding.mode)
-         << " overflow " << static_cast<int>(c.formats.rounding.overflow) << " order "
-         << kernels::order_names[static_cast<int>(c.order.kind)] << " data "
-         << static_cast<int>(data) << " c " << with_c << " " << s.m << "x" << s.n << "x" << s.k
-         << " at " << i << std::hex << ": got 0x" << x << ", core 0x" << y;
-    tally.examples.push_back(text.str());
+  for (std::size_t level = 0; level < by_level.size(); ++level) {
+    const std::vector<float>& got = by_level[level];
+    for (std::size_t i = 0; i < want.size(); ++i) {
+      ++tally.cases;
+      const auto x = std::bit_cast<std::uint32_t>(got[i]),
+                 y = std::bit_cast<std::uint32_t>(want[i]);
+      if (x == y || ++tally.mismatches > 3) continue;
+      std::ostringstream text;
+      text << halfulp::vector_level_names[level] << " product " << name_of(c.formats.product)
+           << " sum " << name_of(c.formats.accumulator) << " operands " << name_of(c.operands)
+           << " " << name_of(c.formats.rounding.mode) << " overflow "
+           << static_cast<int>(c.formats.rounding.overflow) << " order "
+           << kernels::order_names[static_cast<int>(c.order.kind)] << " data "
+           << static_cast<int>(data) << " c " << with_c << " " << s.m << "x" << s.n << "x" << s.k
+           << " at " << i << std::hex << ": got 0x" << x << ", core 0x" << y;
+      tally.examples.push_back(text.str());
+    }
   }
 }
 
