@@ -103,6 +103,16 @@ def test_a_probe_asks_nothing_but_products(name: str) -> None:
     assert calls < 2000
 
 
+def test_what_a_unit_does_not_show_is_none() -> None:
+    model = hu.Model("hopper.wgmma.f16.f32", block=2, c="after")
+
+    def f(a: np.ndarray, b: np.ndarray, c: float) -> float:
+        return float(hu.matmul(a[None], b[:, None], [[c]], model=model)[0, 0])
+
+    found = hu.probe_unit(f, "binary16", k=16)
+    assert facts(found) == expected(model) | {"fraction_bits": None, "terms": None}
+
+
 def test_a_precision_that_no_sum_reaches_is_not_guessed() -> None:
     model = hu.Model("hopper.wgmma.f16.f32", fraction_bits=18)  # 18 + log2 16 < 24
 

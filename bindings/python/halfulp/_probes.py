@@ -114,6 +114,8 @@ class _Probe:
         return ({}, value) if inside else ({members[used]: value}, 0.0)
 
     def alignment(self, inside: bool, members: Sequence[int]) -> tuple[int | None, str | None]:
+        if not inside and len(members) < 3:
+            return None, None
         big = 2.0**self.big
         pair = {members[0]: big, members[1]: -big}
         low = self.d.emin - (self.d.precision - 1) if inside else self.small
@@ -135,6 +137,8 @@ class _Probe:
         self, inside: bool, members: Sequence[int], bits: int | None
     ) -> tuple[int | None, str | None]:
         """The longest exact sum 2^t 2^e + 2^(e - j), and what becomes of ties just beyond it."""
+        if not inside and len(members) < 2:
+            return None, None
         e = max(self.big - 6, (self.big + self.small) // 2 + 8)
         e = min(e, self.big)
         free = len(members) - (0 if inside else 1)
