@@ -55,6 +55,7 @@ struct DeviceQuantized {
   std::string scale_kind;
   std::uintptr_t zero_points;  // or 0
   std::uintptr_t tensor;       // or 0
+  bool tensor_given;
 };
 
 cuda::DeviceBlocks blocks_of(const DeviceQuantized& q, const BlockFormat& f,
@@ -63,7 +64,8 @@ cuda::DeviceBlocks blocks_of(const DeviceQuantized& q, const BlockFormat& f,
   return {.codes = contiguous(q.codes, q.code_kind, layout.shape, f.element),
           .scales = contiguous(q.scales, q.scale_kind, layout.blocks(), f.scale),
           .zero_points = reinterpret_cast<std::int32_t*>(q.zero_points),
-          .tensor = reinterpret_cast<cuda::TensorScale*>(q.tensor)};
+          .tensor = reinterpret_cast<cuda::TensorScale*>(q.tensor),
+          .tensor_given = q.tensor_given};
   // NOLINTEND(performance-no-int-to-ptr)
 }
 
@@ -101,9 +103,9 @@ PYBIND11_MODULE(_cuda, m) {
   using halfulp::python::DeviceQuantized;
   py::class_<DeviceQuantized>(m, "DeviceQuantized")
       .def(py::init<std::uintptr_t, std::string, std::uintptr_t, std::string, std::uintptr_t,
-                    std::uintptr_t>(),
+                    std::uintptr_t, bool>(),
            py::arg("codes"), py::arg("code_kind"), py::arg("scales"), py::arg("scale_kind"),
-           py::arg("zero_points"), py::arg("tensor"));
+           py::arg("zero_points"), py::arg("tensor"), py::arg("tensor_given"));
   m.def("quantize", &halfulp::python::quantize_blocks, py::arg("x"), py::arg("kind"),
         py::arg("shape"), py::arg("format"), py::arg("axis"), py::arg("to"), py::arg("how"),
         py::arg("stream"));
