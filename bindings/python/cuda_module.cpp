@@ -6,6 +6,7 @@
 #include "bindings/python/arguments.hpp"
 #include "emu/arrays/cuda/blocks.hpp"
 #include "emu/arrays/cuda/round.hpp"
+#include "kernels/cuda/matmul.hpp"
 
 namespace halfulp::python {
 namespace {
@@ -90,6 +91,25 @@ void dequantize_blocks(const DeviceQuantized& from, const BlockFormat& f, int ax
                    reinterpret_cast<void*>(stream));  // NOLINT(performance-no-int-to-ptr)
 }
 
+// Row-major; c: or 0.
+void matmul(std::uintptr_t a, std::uintptr_t b, std::uintptr_t c, std::uintptr_t out,
+            const std::string& kind, std::size_t rows, std::size_t columns, std::size_t depth,
+            Format format, const How& how, std::uintptr_t stream) {
+  const py::gil_scoped_release released;
+  // NOLINTBEGIN(performance-no-int-to-ptr)
+  kernels::cuda::matmul(format, how.rounding, {.m = rows, .n = columns, .k = depth},
+                        parse_element(kind), reinterpret_cast<const void*>(a),
+                        reinterpret_cast<const void*>(b), reinterpret_cast<const void*>(c),
+                        reinterpret_cast<void*>(out), reinterpret_cast<void*>(stream));
+  // NOLINTEND(performance-no-int-to-ptr)
+}
+
+// Whether there are products of arrays of that kind, every one and every sum rounded so.
+bool has_matmul(const std::string& kind, Format format, const How& how) {
+  return kernels::cuda::family_of(format, how.rounding, parse_element(kind)) !=
+         kernels::cuda::Family::none;
+}
+
 }  // namespace
 }  // namespace halfulp::python
 
@@ -109,6 +129,11 @@ PYBIND11_MODULE(_cuda, m) {
   m.def("quantize", &halfulp::python::quantize_blocks, py::arg("x"), py::arg("kind"),
         py::arg("shape"), py::arg("format"), py::arg("axis"), py::arg("to"), py::arg("how"),
         py::arg("stream"));
+  m.def("matmul", &halfulp::python::matmul, py::arg("a"), py::arg("b"), py::arg("c"),
+        py::arg("out"), py::arg("kind"), py::arg("rows"), py::arg("columns"), py::arg("depth"),
+        py::arg("format"), py::arg("how"), py::arg("stream"));
+  m.def("has_matmul", &halfulp::python::has_matmul, py::arg("kind"), py::arg("format"),
+        py::arg("how"));
   m.def("dequantize", &halfulp::python::dequantize_blocks, py::arg("blocks"), py::arg("format"),
         py::arg("axis"), py::arg("shape"), py::arg("out"), py::arg("kind"), py::arg("rounding"),
         py::arg("stream"));
