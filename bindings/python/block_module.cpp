@@ -18,10 +18,12 @@ void quantize_arrays(const py::array& x, const std::string& kind, const BlockFor
                      py::array& codes, const std::string& code_kind, py::array& scales,
                      const std::string& scale_kind,
                      std::optional<py::array_t<std::int32_t>> zero_points,
-                     py::array_t<std::uint32_t>& tensor_scale, const How& how) {
+                     py::array_t<std::uint32_t>& tensor_scale, bool tensor_scale_given,
+                     const How& how) {
   const Array values = view(x, kind, {});
   BlockArrays to{view(codes, code_kind, f.element), view(scales, scale_kind, f.scale),
-                 zero_points ? zero_points->mutable_data() : nullptr};
+                 zero_points ? zero_points->mutable_data() : nullptr, *tensor_scale.data(),
+                 tensor_scale_given};
   const BlockLayout layout = layout_of(f, values.shape, axis);
   {
     const py::gil_scoped_release nogil;
@@ -118,10 +120,11 @@ void define_blocks(py::module_& m) {
         return layout_of(f, shape, axis).blocks();
       },
       py::arg("format"), py::arg("shape"), py::arg("axis"));
+  m.def("require_tensor_scale", &require_tensor_scale, py::arg("format"));
   m.def("quantize", &quantize_arrays, py::arg("x"), py::arg("kind"), py::arg("format"),
         py::arg("axis"), py::arg("codes"), py::arg("code_kind"), py::arg("scales"),
         py::arg("scale_kind"), py::arg("zero_points").noconvert(),
-        py::arg("tensor_scale").noconvert(), py::arg("how"));
+        py::arg("tensor_scale").noconvert(), py::arg("tensor_scale_given"), py::arg("how"));
   m.def("dequantize", &dequantize_arrays, py::arg("codes"), py::arg("code_kind"), py::arg("scales"),
         py::arg("scale_kind"), py::arg("zero_points").noconvert(), py::arg("tensor_scale"),
         py::arg("format"), py::arg("axis"), py::arg("out"), py::arg("out_kind"),

@@ -6,6 +6,7 @@
 #include "bindings/python/arguments.hpp"
 #include "emu/arrays/cuda/blocks.hpp"
 #include "emu/arrays/cuda/round.hpp"
+#include "kernels/cuda/matmul.hpp"
 
 namespace halfulp::python {
 namespace {
@@ -55,6 +56,7 @@ struct DeviceQuantized {
   std::string scale_kind;
   std::uintptr_t zero_points;  // or 0
   std::uintptr_t tensor;       // or 0
+  bool tensor_given;
 };
 
 cuda::DeviceBlocks blocks_of(const DeviceQuantized& q, const BlockFormat& f,
@@ -63,7 +65,8 @@ cuda::DeviceBlocks blocks_of(const DeviceQuantized& q, const BlockFormat& f,
   return {.codes = contiguous(q.codes, q.code_kind, layout.shape, f.element),
           .scales = contiguous(q.scales, q.scale_kind, layout.blocks(), f.scale),
           .zero_points = reinterpret_cast<std::int32_t*>(q.zero_points),
-          .tensor = reinterpret_cast<cuda::TensorScale*>(q.tensor)};
+          .tensor = reinterpret_cast<cuda::TensorScale*>(q.tensor),
+          .tensor_given = q.tensor_given};
   // NOLINTEND(performance-no-int-to-ptr)
 }
 
@@ -88,6 +91,25 @@ void dequantize_blocks(const DeviceQuantized& from, const BlockFormat& f, int ax
                    reinterpret_cast<void*>(stream));  // NOLINT(performance-no-int-to-ptr)
 }
 
+// Row-major; c: or 0.
+void matmul(std::uintptr_t a, std::uintptr_t b, std::uintptr_t c, std::uintptr_t out,
+            const std::string& kind, std::size_t rows, std::size_t columns, std::size_t depth,
+            Format format, const How& how, std::uintptr_t stream) {
+  const py::gil_scoped_release released;
+  // NOLINTBEGIN(performance-no-int-to-ptr)
+  kernels::cuda::matmul(format, how.rounding, {.m = rows, .n = columns, .k = depth},
+                        parse_element(kind), reinterpret_cast<const void*>(a),
+                        reinterpret_cast<const void*>(b), reinterpret_cast<const void*>(c),
+                        reinterpret_cast<void*>(out), reinterpret_cast<void*>(stream));
+  // NOLINTEND(performance-no-int-to-ptr)
+}
+
+// Whether there are products of arrays of that kind, every one and every sum rounded so.
+bool has_matmul(const std::string& kind, Format format, const How& how) {
+  return kernels::cuda::family_of(format, how.rounding, parse_element(kind)) !=
+         kernels::cuda::Family::none;
+}
+
 }  // namespace
 }  // namespace halfulp::python
 
@@ -101,12 +123,17 @@ PYBIND11_MODULE(_cuda, m) {
   using halfulp::python::DeviceQuantized;
   py::class_<DeviceQuantized>(m, "DeviceQuantized")
       .def(py::init<std::uintptr_t, std::string, std::uintptr_t, std::string, std::uintptr_t,
-                    std::uintptr_t>(),
+                    std::uintptr_t, bool>(),
            py::arg("codes"), py::arg("code_kind"), py::arg("scales"), py::arg("scale_kind"),
-           py::arg("zero_points"), py::arg("tensor"));
+           py::arg("zero_points"), py::arg("tensor"), py::arg("tensor_given"));
   m.def("quantize", &halfulp::python::quantize_blocks, py::arg("x"), py::arg("kind"),
         py::arg("shape"), py::arg("format"), py::arg("axis"), py::arg("to"), py::arg("how"),
         py::arg("stream"));
+  m.def("matmul", &halfulp::python::matmul, py::arg("a"), py::arg("b"), py::arg("c"),
+        py::arg("out"), py::arg("kind"), py::arg("rows"), py::arg("columns"), py::arg("depth"),
+        py::arg("format"), py::arg("how"), py::arg("stream"));
+  m.def("has_matmul", &halfulp::python::has_matmul, py::arg("kind"), py::arg("format"),
+        py::arg("how"));
   m.def("dequantize", &halfulp::python::dequantize_blocks, py::arg("blocks"), py::arg("format"),
         py::arg("axis"), py::arg("shape"), py::arg("out"), py::arg("kind"), py::arg("rounding"),
         py::arg("stream"));

@@ -55,6 +55,8 @@ template <class F>
 typename FloatTraits<F>::Bits step_at(const Boundary& b, double unit) {
   using Bits = typename FloatTraits<F>::Bits;
   const double exact = b.at * unit;
+  if (exact > static_cast<double>(std::numeric_limits<F>::max()))  // no magnitude passes it
+    return std::bit_cast<Bits>(std::numeric_limits<F>::infinity());
   const F nearest = static_cast<F>(exact);
   const auto back = static_cast<double>(nearest);
   const bool next = back < exact || (back == exact && b.after);

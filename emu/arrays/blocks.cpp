@@ -293,6 +293,19 @@ BlockLayout make_layout(const BlockFormat& f, std::vector<std::ptrdiff_t> shape,
   return layout;
 }
 
+void require_tensor_scale(const BlockFormat& f) {
+  if (f.tensor_target == 0) {
+    throw std::invalid_argument(name_of(f) +
+                                " has no tensor scale; leave tensor_scale out, or choose a format "
+                                "that has one, such as nvfp4");
+  }
+  if (f.rule == ScaleRule::te) {
+    throw std::invalid_argument(
+        "rule 'te' makes its factors of the largest magnitude in x, not of a "
+        "tensor scale; leave tensor_scale out, or choose rule 'absmax'");
+  }
+}
+
 void throw_lost_nan(std::size_t block, const BlockFormat& f) {
   throw RoundingError("block " + std::to_string(block) +
                       " holds NaN or infinity, which a scale of " + name_of(f.scale) +
@@ -312,10 +325,17 @@ void quantize(const Array& x, BlockArrays& to, const BlockFormat& f, const Block
   }
 
   // 1. The tensor scale, of the finite elements: one NaN does not spoil the other blocks.
-  const Unpacked<u128> amax = f.tensor_target != 0
+  if (to.tensor_scale_given) {
+    require_tensor_scale(f);
+    if (to.tensor_scale - 1 >= formats::binary32.infinity_code() - 1) {
+      throw std::invalid_argument("tensor_scale must be a positive finite number of binary32");
+    }
+  }
+  const Unpacked<u128> amax = f.tensor_target != 0 && !to.tensor_scale_given
                                   ? unpack<u128>(largest_finite_magnitude(x, threads), x.format)
                                   : Unpacked<u128>{};
-  to.tensor_scale = static_cast<std::uint32_t>(tensor_scale_code(amax, f));
+  if (!to.tensor_scale_given)
+    to.tensor_scale = static_cast<std::uint32_t>(tensor_scale_code(amax, f));
   if (quantized_in_rows(x, to, f, layout, mode, amax, threads)) return;
   const Unpacked<u128> tensor = tensor_value(to.tensor_scale, f);
 

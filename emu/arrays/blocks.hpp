@@ -26,8 +26,13 @@ struct BlockArrays {
   Array codes;
   Array scales;
   std::int32_t* zero_points = nullptr;
-  std::uint32_t tensor_scale = 0;  // a code of binary32; 1.0 where the format has none
+  std::uint32_t tensor_scale = 0;   // a code of binary32; 1.0 where the format has none
+  bool tensor_scale_given = false;  // then quantize takes it as it is, and does not look for amax
 };
+
+// Throws std::invalid_argument if a caller cannot give the tensor scale of f: it has none, or makes
+// its factors of amax (te).
+void require_tensor_scale(const BlockFormat& f);
 
 // x, of a hardware type, into `to`. Element i uses random.at(i), i the row-major index. Throws
 // RoundingError if a block holds NaN or infinity and the scale format has no NaN. Large arrays are

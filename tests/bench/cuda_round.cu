@@ -115,20 +115,26 @@ struct Bench {
             [&] { cuda::encode_packed(from, reinterpret_cast<std::uint8_t*>(y), f, rounding); });
   }
 
-  // Elements of 4 bits are packed. The scales lie behind the codes.
-  void blocks(const char* name, ScaleRule rule, Element in, Mode mode) {
+  // Elements of 4 bits are packed. The scales lie behind the codes. given: with the tensor scale of
+  // the same data as an argument.
+  void blocks(const char* name, ScaleRule rule, Element in, Mode mode, bool given = false) {
     BlockFormat f = parse_block_format(name);
     if (is_power_of_two_rule(f.rule)) f.rule = rule;
     const u64 n = elements * 4 / size_of(in);
-    const Made made(*this, f, n, y);
+    Made made(*this, f, n, y);
     const Array from{
         x, in, format_of(in), {made.length}, {static_cast<std::ptrdiff_t>(size_of(in))}};
     if (!cuda::quantize_has_fast_path(from, made.blocks, f, made.layout, mode)) {
       std::printf("no fast path: %s %s\n", name, mode_names[static_cast<int>(mode)]);
       return;
     }
-    measure("quantize", format_of(in), std::string(name) + " " + std::string(name_of(f.rule)), mode,
-            0, n, n * size_of(in) + made.bytes,
+    if (given) {
+      cuda::quantize(from, made.blocks, f, made.layout, mode);
+      made.blocks.tensor_given = true;
+    }
+    const std::string what = std::string(name) + " " + std::string(name_of(f.rule)) +
+                             (given ? ", tensor scale given" : "");
+    measure("quantize", format_of(in), what, mode, 0, n, n * size_of(in) + made.bytes,
             [&] { cuda::quantize(from, made.blocks, f, made.layout, mode); });
   }
   void values(const char* name, Element out) {
@@ -233,6 +239,9 @@ int main() {
       for (const Mode mode : {Mode::nearest_even, Mode::up, Mode::odd})
         bench.blocks(name, ScaleRule::floor, Element::binary32, mode);
     }
+    for (int m = 0; m < deterministic_mode_count; ++m)
+      bench.blocks("nvfp4", ScaleRule::absmax, Element::binary32, static_cast<Mode>(m), true);
+    bench.blocks("nvfp4", ScaleRule::absmax, Element::bfloat16, Mode::nearest_even, true);
     for (const ScaleRule rule : {ScaleRule::ceil, ScaleRule::rceil, ScaleRule::even})
       bench.blocks("mxfp4", rule, Element::binary32, Mode::nearest_even);
     for (const char* name : {"mxfp8_e4m3", "mxfp4", "nvfp4"})

@@ -8,6 +8,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
+#include <optional>
 #include <stdexcept>
 #include <vector>
 
@@ -36,7 +38,8 @@ struct Source {
   Format type;  // of the elements in memory
   BlockFormat format;
   u64 seed;
-  float tensor_amax;  // of formats with a tensor scale: element 0, and none is larger
+  float tensor_amax;   // of formats with a tensor scale: element 0, and none is larger
+  float tensor_given;  // or 0: half of the elements lie about its boundaries
 };
 
 // The type's code of a binary32 number, or the one `ulps` beside it.
@@ -92,7 +95,9 @@ __device__ u64 input(const Source& s, u64 i) {
   }
   if (two_level) {
     // Values of the scale and points half-way between them, times the tensor scale.
-    const auto tensor = static_cast<double>(s.tensor_amax) / (6.0 * f.tensor_target);
+    const bool given = s.tensor_given > 0 && (hb >> 40) % 2 != 0 && isfinite(s.tensor_given);
+    const double tensor = given ? static_cast<double>(s.tensor_given)
+                                : static_cast<double>(s.tensor_amax) / (6.0 * f.tensor_target);
     const u64 code = (hb >> 12) % 126;
     const double low = value_of(code, f.scale), high = value_of(code + 1, f.scale);
     const double scale = (hb >> 20) % 2 == 0 ? low : (low + high) / 2;
@@ -145,6 +150,7 @@ __global__ void compare(Source s, u64 n, Mode mode, std::uint32_t tensor_code,
   const Unpacked<u128> tensor =
       f.tensor_target != 0 ? unpack<u128>(tensor_code, formats::binary32)
                            : Unpacked<u128>{.kind = Kind::finite, .exponent = 0, .significand = 1};
+  if (tensor.kind != Kind::finite || tensor.negative) extent.special = true;  // one that was given
   const BlockScale scale = block_scale(extent, f, tensor, {});
   const u64 got_scale = static_cast<u64>(scales[block]);
   if (got_scale != scale.code) report(outcome, true, block, 0, got_scale, scale.code);
@@ -186,15 +192,18 @@ struct Test {
                 static_cast<unsigned long long>(o.want));
   }
 
+  // given: the tensor scale; without it, that of tensor_amax.
   void quantize(const BlockFormat& f, Element in, Mode mode, u64 n, u64 seed, float tensor_amax,
-                bool packed) {
-    const Source source{format_of(in), f, seed, tensor_amax};
+                bool packed, std::optional<std::uint32_t> given = {}) {
+    const Source source{format_of(in), f, seed, tensor_amax,
+                        given ? std::bit_cast<float>(*given) : 0.0F};
     const auto blocks = static_cast<unsigned>((n + 255) / 256);
     fill<<<blocks, 256>>>(source, n, x);
     CHECK(cudaGetLastError());
     CHECK(cudaMemset(codes, 0xA5, n + 64));
     CHECK(cudaMemset(scales, 0xA5, n / 8 + 64));
     CHECK(cudaMemset(tensor, 0xA5, sizeof(cuda::TensorScale)));
+    if (given) CHECK(cudaMemcpy(tensor, &*given, 4, cudaMemcpyHostToDevice));
     CHECK(cudaMemset(outcome, 0, sizeof(Outcome)));
     const auto length = static_cast<std::ptrdiff_t>(n);
     const BlockLayout layout = make_layout(f, {length}, 0);
@@ -203,7 +212,8 @@ struct Test {
     const cuda::DeviceBlocks to{.codes = {codes, Element::code8, f.element, {bytes}, {1}},
                                 .packed = packed,
                                 .scales = {scales, Element::code8, f.scale, {count}, {1}},
-                                .tensor = tensor};
+                                .tensor = tensor,
+                                .tensor_given = given.has_value()};
     const auto size = static_cast<std::ptrdiff_t>(size_of(in));
     const Array values{x, in, format_of(in), {length}, {size}};
     if (cuda::quantize_has_fast_path(values, to, f, layout, mode))
@@ -215,8 +225,9 @@ struct Test {
     if (f.tensor_target != 0) {
       CHECK(cudaMemcpy(&made, tensor, sizeof(made), cudaMemcpyDeviceToHost));
       const auto code = std::bit_cast<std::uint32_t>(tensor_amax);
-      const auto want =
+      const auto own =
           static_cast<std::uint32_t>(tensor_scale_code(unpack<u128>(code, formats::binary32), f));
+      const std::uint32_t want = given.value_or(own);
       if (made.code != want) {
         std::printf("MISMATCH of the tensor scale: %x, not %x\n", made.code, want);
         ++failures;
@@ -284,6 +295,17 @@ void kernels(Test& test) {
           ++seed;
           test.quantize(nvfp4, in, static_cast<Mode>(m), (u64{1} << 17) + seed % 37, seed, exact,
                         packed);
+          // Others than its own: beside it, from below (all saturates) and above (all vanishes), at
+          // the ends of the range; and what is none.
+          const float own = exact / 2688;
+          for (const float scale :
+               {own * 1.375F, own * 0.7F, own / 517, own * 93.0F, 0x1p-149F, 0x1p-126F, 3.4e38F,
+                0.0F, -1.0F, std::numeric_limits<float>::infinity(),
+                std::numeric_limits<float>::quiet_NaN()}) {
+            ++seed;
+            test.quantize(nvfp4, in, static_cast<Mode>(m), (u64{1} << 14) + seed % 37, seed, exact,
+                          packed, std::bit_cast<std::uint32_t>(scale));
+          }
         }
       }
     }
@@ -533,7 +555,7 @@ void packed_codes(Test& test) {
           ++seed;
           BlockFormat about = parse_block_format("mxfp4");
           about.element = f;
-          const Source source{format_of(in), about, seed, 0};
+          const Source source{format_of(in), about, seed, 0, 0};
           fill<<<static_cast<unsigned>((n + 255) / 256), 256>>>(source, n, test.x);
           CHECK(cudaGetLastError());
           const Rounding rounding{.mode = static_cast<Mode>(m), .nan_to = NanTo::largest};
@@ -565,7 +587,8 @@ void packed_codes(Test& test) {
 }
 
 void refusals(Test& test) {
-  const auto refused = [&](BlockFormat f, Mode mode, bool packed, const char* word) {
+  const auto refused = [&](BlockFormat f, Mode mode, bool packed, const char* word,
+                           bool given = false) {
     ++test.cases;
     try {
       const BlockLayout layout = make_layout(f, {32, 32}, 1);
@@ -574,7 +597,8 @@ void refusals(Test& test) {
           .codes = {test.codes, Element::code8, f.element, {packed ? 512 : 1024}, {1}},
           .packed = packed,
           .scales = {test.scales, Element::code8, f.scale, {count}, {1}},
-          .tensor = test.tensor};
+          .tensor = test.tensor,
+          .tensor_given = given};
       const Array x{test.x, Element::binary32, formats::binary32, {32, 32}, {128, 4}};
       cuda::quantize(x, to, f, layout, mode);
     } catch (const std::invalid_argument& error) {
@@ -595,6 +619,8 @@ void refusals(Test& test) {
   refused(without_nan, Mode::nearest_even, false, "NaN");
   refused(parse_block_format("nvfp4_16x16"), Mode::nearest_even, false, "square");
   refused(parse_block_format("mxfp8_e4m3"), Mode::nearest_even, true, "two codes");
+  refused(parse_block_format("mxfp8_e4m3"), Mode::nearest_even, false, "no tensor scale", true);
+  refused(parse_block_format("nvfp4_te"), Mode::nearest_even, false, "te", true);
 }
 
 }  // namespace

@@ -294,14 +294,20 @@ class Reference:
 
     # ------------------------------------------------------------- a vector
     def quantize(
-        self, x: np.ndarray, mode: str, rule: str | None = None, seed: int = 0, r: int = 32
+        self,
+        x: np.ndarray,
+        mode: str,
+        rule: str | None = None,
+        seed: int = 0,
+        r: int = 32,
+        tensor_scale: Q | None = None,
     ):
         """(codes, scale codes, zero points, tensor scale, exact values; None for NaN)"""
         numbers = [Q(float(v)) if math.isfinite(v) else None for v in x.tolist()]
         minus = np.signbit(x.astype(np.float64)).tolist()
         kept, self.rule = self.rule, rule or self.rule
         finite = [v for v in numbers if v is not None]
-        s_g = self.tensor_scale(finite)
+        s_g = self.tensor_scale(finite) if tensor_scale is None else tensor_scale
         tensor_amax = max((abs(v) for v in finite), default=Q(0))
         n = len(numbers) if self.block == "tensor" else self.block
         codes, scales, zeros, values = [], [], [], []

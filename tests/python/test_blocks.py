@@ -105,6 +105,60 @@ def test_the_ends_of_the_range(name: str, value: float) -> None:
             )
 
 
+TENSOR_SCALES = [2.0**-149, 2.0**-126, 3.4028234663852886e38, 1.0, 0.75, 3.1415927410125732]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_tensor_scale_that_the_caller_gives(dtype: type, cases) -> None:
+    """nvfp4 and a target of its own, about the scale that amax gives and far from it, on both
+    sides: scales and elements saturate, and blocks vanish."""
+    rng = np.random.default_rng(11)
+    reference = REFERENCES["nvfp4"]
+    for k, mode in enumerate(MODES):
+        for trial in range(8):
+            x = inputs(rng, int(rng.integers(1, 75)), dtype)
+            if trial == 7 and x.size > 40:
+                x[int(rng.integers(x.size))] = np.nan
+            own = float(hu.quantize(x, "nvfp4").tensor_scale)
+            with np.errstate(over="ignore", under="ignore"):
+                about = np.float32(own * 2.0 ** rng.integers(-12, 12) * rng.uniform(1, 2))
+            given = float(about) if 0 < about < np.inf else own
+            if trial < 2:
+                given = TENSOR_SCALES[(2 * k + trial) % len(TENSOR_SCALES)]
+            seed, r = int(rng.integers(2**63)), [32, 8, 3, 16][k % 4]
+            options = {"rounding": mode, "seed": seed, "random_bits": r, "tensor_scale": given}
+            wanted = reference.quantize(x, mode, None, seed, r, Q(given))
+            what = f"{mode} {dtype.__name__} {given!r} {x.tolist()}"
+            agree(hu.quantize(x, "nvfp4", **options), wanted, what)
+            # Blocks that do not lie along the last dimension take the core's way.
+            column = hu.quantize(x[:, np.newaxis], "nvfp4", axis=0, **options)
+            assert column.codes.ravel().tolist() == wanted[0], what
+            assert column.scales.ravel().tolist() == wanted[1], what
+            cases(2 * x.size, "block nvfp4", "tensor scale given", f"mode {mode}")
+
+
+def test_a_tensor_scale_is_refused_where_it_means_nothing() -> None:
+    x = np.ones(32, np.float32)
+    own = hu.quantize(x, "nvfp4")
+    again = hu.quantize(x, "nvfp4", tensor_scale=own.tensor_scale)
+    assert again.tensor_scale == own.tensor_scale
+    assert again.codes.tolist() == own.codes.tolist()
+    for name, value, words in [
+        ("mxfp4", 1.0, "mxfp4 has no tensor scale"),
+        ("nvfp4_te", 1.0, "rule 'te' makes its factors"),
+        ("nvfp4", 0.0, "tensor_scale is 0.0, but must be positive and finite in binary32"),
+        ("nvfp4", -1, "tensor_scale is -1, but must be positive"),
+        ("nvfp4", math.nan, "tensor_scale is nan, but must be positive"),
+        ("nvfp4", 2.0**128, "but must be positive and finite in binary32"),
+        ("nvfp4", 0.1, "tensor_scale is 0.1, which binary32 does not have; pass numpy.float32"),
+    ]:
+        with pytest.raises(ValueError, match=re.escape(words)):
+            hu.quantize(x, name, tensor_scale=value)
+    for value in ("1", True, np.ones(1, np.float32)):
+        with pytest.raises(TypeError, match="tensor_scale must be a number"):
+            hu.quantize(x, "nvfp4", tensor_scale=value)
+
+
 ALL_FLOAT16 = np.arange(65536, dtype=np.uint16).view(np.float16)
 
 

@@ -355,6 +355,21 @@ def _nearest_float32(x: Fraction) -> np.float32:
     return np.float32(round_to(nearest, "binary32"))
 
 
+def given_tensor_scale(value: Any) -> np.float32:
+    """A number of the caller's as a tensor scale."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        raise TypeError(f"tensor_scale must be a number, not {type(value).__name__}")
+    with np.errstate(over="ignore", under="ignore"):
+        scale = np.float32(value)
+    if not (np.isfinite(scale) and scale > 0):
+        raise ValueError(f"tensor_scale is {value}, but must be positive and finite in binary32")
+    if float(scale) != value:
+        raise ValueError(
+            f"tensor_scale is {value!r}, which binary32 does not have; pass numpy.float32 of it"
+        )
+    return scale
+
+
 def quantize(
     x: ArrayLike,
     f: str | BlockFormat,
@@ -363,6 +378,7 @@ def quantize(
     rounding: str = "nearest-even",
     *,
     block: Block | None = None,
+    tensor_scale: Any = None,
     seed: int | None = None,
     step: int = 0,
     tensor: int = 0,
@@ -375,7 +391,11 @@ def quantize(
     or an array of CuPy on a GPU: then the result holds arrays there (docs/gpu.md). axis: along
     which blocks lie (the columns of square blocks; the channels of scales per channel). rule and
     block replace those of the format. rounding: any mode of `round`, for the elements; elements
-    beyond the largest value saturate. Stochastic modes take seed, step, tensor, offset and
+    beyond the largest value saturate. tensor_scale: of formats that have one (nvfp4), instead of
+    the one that the largest magnitude in x gives, which then need not be found first: a positive
+    finite number of binary32, from calibration or from the step before; too small a one saturates
+    scales and elements. For x on a GPU also an array of one float32 on its device, such as
+    q.tensor_scale. Stochastic modes take seed, step, tensor, offset and
     random_bits as `round` does, by the row-major index of the element.
     """
     if isinstance(f, str) and _core.parse_system(f) is not None:
@@ -407,12 +427,13 @@ def quantize(
     if on_device:
         from halfulp._device_blocks import quantize_on_device
 
-        return quantize_on_device(values, f, axis, how)
+        return quantize_on_device(values, f, axis, how, tensor_scale)
+    given = None if tensor_scale is None else given_tensor_scale(tensor_scale)
     codes = np.empty(values.shape, np.uint8 if f.element_bits <= 8 else np.uint16)
     counts = _core.block_counts(f, values.shape, axis)
     scales = np.empty(counts, _code_dtype(f.scale))
     zero_points = np.zeros(counts, np.int32) if f.is_affine else None
-    tensor_scale = np.zeros(1, np.uint32)
+    two_level = np.zeros(1, np.float32) if given is None else np.full(1, given)
     _require_native(values, "x")
     _core.quantize(
         _raw(values),
@@ -424,8 +445,8 @@ def quantize(
         scales,
         _CODE_KINDS[scales.dtype.name],
         zero_points,
-        tensor_scale,
+        two_level.view(np.uint32),
+        given is not None,
         how,
     )
-    two_level = tensor_scale.view(np.float32)[0] if f.tensor_target else None
-    return Quantized(codes, scales, f, axis, two_level, zero_points)
+    return Quantized(codes, scales, f, axis, two_level[0] if f.tensor_target else None, zero_points)

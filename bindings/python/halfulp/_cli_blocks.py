@@ -122,6 +122,8 @@ def quantize_command(args: argparse.Namespace) -> int:
         return _quantize_codebook(args, given)
     f = block_format(args.format, rule=args.rule, block=args.block)
     x = _as_floats(args.values)
+    if args.tensor_scale is not None:
+        given["tensor_scale"] = float(_as_floats([args.tensor_scale])[0])
     q = quantize(x, f, **given)
     values = q.dequantize(np.float64)
     scales, scale_values = q.scales.ravel(), q.scale_values.ravel()
@@ -178,6 +180,8 @@ def _quantize_codebook(args: argparse.Namespace, given: dict[str, Any]) -> int:
     """The same for a codebook with a binary32 scale per block."""
     if args.rule is not None:
         raise ValueError("--rule is for block formats; the scale of a codebook is amax / largest")
+    if args.tensor_scale is not None:
+        raise ValueError("--tensor-scale is for block formats that have one, such as nvfp4")
     x = _as_floats(args.values)
     if isinstance(args.block, str):
         raise ValueError(f"--block {args.block} is for block formats; give a size for a codebook")

@@ -74,6 +74,24 @@ class _Library:
         where = {"device": like.device} if self.is_torch else {}
         return self.module.empty(tuple(shape), dtype=getattr(self.module, dtype), **where)
 
+    def contiguous(self, x: Any, dtype: str) -> Any:
+        """x in that dtype, in row-major order; x itself where it is that."""
+        if self.is_torch:
+            return x.to(getattr(self.module, dtype)).contiguous()
+        return self.module.ascontiguousarray(x, dtype=dtype)
+
+    def nan_where_different(self, x: Any, y: Any) -> Any:
+        """x, of float32, with NaN where y has other bits."""
+        m = self.module
+        return m.where(x.view(m.int32) == y.view(m.int32), x, m.full_like(x, float("nan")))
+
+    def canonical(self, x: Any) -> Any:
+        """x with one NaN for all."""
+        return self.module.where(self.module.isnan(x), self.module.full_like(x, float("nan")), x)
+
+    def has(self, dtype: str) -> bool:
+        return hasattr(self.module, dtype)
+
     def require_contiguous(self, x: Any, what: str) -> None:
         if not (x.is_contiguous() if self.is_torch else x.flags.c_contiguous):
             copy = "contiguous()" if self.is_torch else "copy()"

@@ -5,28 +5,33 @@ As in _device.py, work is queued on the library's current stream and nothing wai
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from halfulp import _core
-from halfulp._blocks import Quantized
-from halfulp._core import BlockFormat, How
+from halfulp._blocks import Quantized, given_tensor_scale, quantize
+from halfulp._core import BlockFormat, Format, How
 from halfulp._device import _KINDS, _cuda, _Library, _library_of
-from halfulp._elementwise import _code_dtype
+from halfulp._elementwise import _code_dtype, decode
+from halfulp._formats import format as as_format
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class DeviceQuantized(Quantized):
     """A tensor in a block format on a GPU: the fields of `Quantized` as arrays of the library that
-    x came from, on its device. tensor_scale is an array of one float32.
+    x came from, on its device. tensor_scale is an array of one float32. source: the dtype of x.
     """
 
     codes: Any
     scales: Any
     tensor_scale: Any = None
     zero_points: Any = None
+    source: str | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -65,8 +70,9 @@ class DeviceQuantized(Quantized):
         at most 24 bits of precision, else float64, unless dtype (a name, or the library's) says
         otherwise.
 
-        Each is rounded once in `rounding` (default nearest-even). An error that depends on data
-        cannot be reported from a device, so what the host would report is rounded.
+        Values are exact, or rounded once in `rounding`, a deterministic mode. Without it the dtype
+        must have every value that the format can take (after an x of dtype `source`): a single one
+        that it lacks could not be reported without waiting, as it is on the host.
         """
         f = self.format
         if dtype is None:
@@ -77,6 +83,11 @@ class DeviceQuantized(Quantized):
             name = np.dtype(dtype).name
         if _KINDS.get(name, "code").startswith("code"):
             raise TypeError(f"dtype is {name}; it must be float16, bfloat16, float32 or float64")
+        if rounding is None and not _holds_every_value(as_format(_KINDS[name]), f, self.source):
+            raise ValueError(
+                f"{f.name} has values that {name} does not have, which a GPU cannot report; ask "
+                "for a wider dtype, such as float64, or give rounding='nearest-even'"
+            )
         library = _library_of(self.codes)
         with library.on_device_of(self.codes):
             library.require_contiguous(self.codes, "codes")
@@ -129,7 +140,14 @@ class DeviceQuantized(Quantized):
         )
 
 
-def _blocks(library: _Library, codes: Any, scales: Any, zero_points: Any, tensor: Any) -> Any:
+def _blocks(
+    library: _Library,
+    codes: Any,
+    scales: Any,
+    zero_points: Any,
+    tensor: Any,
+    tensor_given: bool = False,
+) -> Any:
     return _cuda().DeviceQuantized(
         library.address(codes),
         _KINDS[library.dtype_name(codes)],
@@ -137,10 +155,56 @@ def _blocks(library: _Library, codes: Any, scales: Any, zero_points: Any, tensor
         _KINDS[library.dtype_name(scales)],
         0 if zero_points is None else library.address(zero_points),
         0 if tensor is None else library.address(tensor),
+        tensor_given,
     )
 
 
-def quantize_on_device(x: Any, f: BlockFormat, axis: int, how: How) -> DeviceQuantized:
+def _largest(f: Format) -> Fraction:
+    return Fraction(float(decode(np.array([f.largest_code], _code_dtype(f)), f)[0]))
+
+
+@cache
+def _holds_every_value(out: Format, f: BlockFormat, source: str | None) -> bool:
+    """Whether `out` has the value of every element under every scale that the rule gives a block of
+    finite numbers of the dtype `source` (None: any scale). False may be too careful.
+    """
+    parts = [f.element, f.scale] + [as_format("binary32")] * (f.tensor_target != 0)
+    # A factor of one bit is a power of two. Less its zero point an integer has two bits more.
+    precision = sum(p.precision for p in parts if p.precision > 1) + 2 * f.is_affine
+    quantum = sum(p.emin - p.precision + 1 for p in parts)
+    top = math.prod(_largest(p) for p in parts) * (4 if f.is_affine else 1)
+    if f.coding == "intfull":
+        top *= Fraction(1 << f.element_bits, (1 << f.element_bits) - 2)  # -2^p
+    if source is not None and f.rule in ("floor", "ceil", "rceil", "even"):
+        # The scale grows with the block's largest magnitude.
+        dtype = _KINDS[source]
+        largest = np.array([float(_largest(as_format(dtype)))], np.float64)
+        scale = quantize(largest, f).scale_values
+        top = top / _largest(f.scale) * Fraction(float(scale.ravel()[0]))
+    return (
+        precision <= out.precision
+        and quantum >= out.emin - out.precision + 1
+        and top <= _largest(out)
+    )
+
+
+def _given_tensor_scale(value: Any, x: Any, library: _Library) -> Any:
+    """A number, or an array of one float32 beside x."""
+    if not library.is_mine(value):
+        return float(given_tensor_scale(value))
+    if library.dtype_name(value) != "float32" or math.prod(value.shape) != 1:
+        raise TypeError(
+            f"tensor_scale has dtype {library.dtype_name(value)} and shape {tuple(value.shape)}; "
+            "it must be a number, or one float32"
+        )
+    if value.device != x.device:
+        raise ValueError(f"tensor_scale is on {value.device}, but x on {x.device}")
+    return value
+
+
+def quantize_on_device(
+    x: Any, f: BlockFormat, axis: int, how: How, tensor_scale: Any = None
+) -> DeviceQuantized:
     """x, which is contiguous, in the block format. axis: from 0 on."""
     cuda = _cuda()
     library = _library_of(x)
@@ -156,15 +220,18 @@ def quantize_on_device(x: Any, f: BlockFormat, axis: int, how: How) -> DeviceQua
         zero_points = library.new(x, counts, "int32") if f.is_affine else None
         # The scale's code and, behind it, what it is made of: TensorScale of blocks.hpp.
         tensor = library.new(x, [4], "float32") if f.tensor_target else None
+        if tensor_scale is not None:
+            _core.require_tensor_scale(f)
+            tensor[:1] = _given_tensor_scale(tensor_scale, x, library)
         cuda.quantize(
             library.address(x),
             _KINDS[dtype],
             shape,
             f,
             axis,
-            _blocks(library, codes, scales, zero_points, tensor),
+            _blocks(library, codes, scales, zero_points, tensor, tensor_scale is not None),
             how,
             library.stream(),
         )
     scale = None if tensor is None else tensor[:1].reshape(())
-    return DeviceQuantized(codes, scales, f, axis, scale, zero_points)
+    return DeviceQuantized(codes, scales, f, axis, scale, zero_points, source=dtype)

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from halfulp import _core, _dlpack, _x86
 from halfulp._core import Format
+from halfulp._device import is_device_array
 from halfulp._elementwise import FormatLike, _values, make_how
 from halfulp._formats import format as as_format
 from halfulp._models import Model, as_model, matmul_by
@@ -101,6 +102,10 @@ def matmul(
     else float64, and of the library of the first operand that is no NumPy array. Strided operands
     are gathered first.
 
+    On a GPU (tensors of torch, arrays of CuPy; docs/gpu.md): order='sequential', product as
+    accumulate, deterministic modes, values of accumulate as operands. Nothing waits, so an element
+    that is no value of `operands`, or of accumulate in c, counts as NaN instead of being reported.
+
     model: a matrix unit of hardware instead, by name ('hopper.wgmma.e4m3.f32'; hu.models() lists
     them) or a hu.Model: the result has the bits that the hardware gives. Operands must hold values
     of the unit's formats (integers or bits for integer units), c values of its result's; the result
@@ -125,6 +130,20 @@ def matmul(
         return matmul_by(as_model(model, evidence), a, b, c, scales)
     if scales is not None:
         raise ValueError("scales= belongs to models with block scales; give model=")
+    if any(is_device_array(m) for m in (a, b, c)):
+        from halfulp._device_matmul import matmul_on_device
+
+        return matmul_on_device(
+            a,
+            b,
+            c,
+            operands=operands,
+            product=None if product is None else _float_format(product),
+            accumulator=_float_format(accumulate),
+            order=order,
+            how=make_how("matmul", rounding=rounding, overflow=overflow, nan_to=nan_to, seed=seed),
+            choices=f"rounding='{rounding}' and overflow='{overflow}'",
+        )
     x, y = _matrix(a, "a"), _matrix(b, "b")
     if x.shape[1] != y.shape[0]:
         raise ValueError(

@@ -217,6 +217,9 @@ def _add_quantize(commands: "_Commands") -> None:
     parser.add_argument("--format", required=True, metavar="F", help="such as mxfp4, nvfp4, nf4")
     parser.add_argument("--rule", metavar="R", help="of the scales (default: the format's)")
     parser.add_argument(
+        "--tensor-scale", metavar="S", help="of formats that have one (default: from amax)"
+    )
+    parser.add_argument(
         "--block", type=_block, metavar="N", help="size of a block, RxC, or 'tensor'"
     )
     parser.add_argument("--rounding", metavar="M", help="of elements (default nearest-even)")

@@ -18,6 +18,11 @@ constexpr int elements = 8;
 constexpr std::uint32_t infinity_bits = 0x7f800000u;
 constexpr std::uint32_t nan_bits = 0x7fc00000u;
 
+// Of binary32.
+__device__ inline bool is_positive_finite(std::uint32_t code) {
+  return code - 1 < infinity_bits - 1;
+}
+
 // ---------------------------------------------------------------- a thread's elements
 
 struct Binary32 {
@@ -177,7 +182,6 @@ __global__ void __launch_bounds__(threads)
 // or half-way between two, 3 bits: exact in binary64. |x| >= c·D where a mode gives the point
 // itself to the upper element, else |x| > c·D. With t the point, or in the first case the next
 // lower binary64 number, both are |x| > t; and as |x| is of binary32, |x| > (t cut to binary32).
-
 //
 // Up and down take the values themselves for points, which belong to the upper element towards zero
 // and not away from it. So that both signs compare with one number, it is twice the cut point, and
@@ -236,14 +240,15 @@ __global__ void __launch_bounds__(threads)
                      const __grid_constant__ FloatPlan<float> scale_plan,
                      const __grid_constant__ Points edge) {
   constexpr int lanes = 16 / elements;
-  // From the end: the pass that looked for amax has left it in the cache.
+  // From the end: a pass that looked for amax has left it in the cache.
   const u64 block = gridDim.x - 1 - blockIdx.x;
   const u64 first = (block * threads + threadIdx.x) * elements;
-  const auto tensor = static_cast<double>(__uint_as_float(tensor_scale->code));
+  const std::uint32_t tensor_code = tensor_scale->code;
+  const auto tensor = static_cast<double>(__uint_as_float(tensor_code));
   std::uint32_t v[elements];
   load_elements<In>(x, first, n, v);
   const std::uint32_t amax = largest_of_block<lanes>(v);
-  const bool special = amax >= infinity_bits;
+  const bool special = amax >= infinity_bits || !is_positive_finite(tensor_code);
 
   const double quotient =
       __ddiv_rn(static_cast<double>(__uint_as_float(special ? 0 : amax)), tensor * 6);
@@ -495,7 +500,8 @@ __global__ void __launch_bounds__(threads)
     u64& side = ((bits >> sign) & 1) != 0 ? negative : positive;
     side = max(side, bits & low_mask<u64>(sign));
   }
-  BlockExtent extent{.special = max(positive, negative) > static_cast<u64>(from.largest_code())};
+  BlockExtent extent{.special = max(positive, negative) > static_cast<u64>(from.largest_code()) ||
+                                (to.tensor != nullptr && !is_positive_finite(to.tensor->code))};
   if (!extent.special) {
     extent.positive = unpack<u128>(positive, from);
     extent.negative = unpack<u128>(negative, from);
@@ -760,7 +766,8 @@ void quantize(const Array& x, const DeviceBlocks& to, const BlockFormat& f,
   const int needed = block_required_bits(f, x.format.precision, mode, random.count);
   if (needed > width_of<u128>) throw std::invalid_argument(too_wide(needed));
   const auto handle = static_cast<cudaStream_t>(stream);
-  if (f.tensor_target != 0) find_tensor_scale(x, to.tensor, f, handle);
+  if (to.tensor_given) require_tensor_scale(f);
+  if (f.tensor_target != 0 && !to.tensor_given) find_tensor_scale(x, to.tensor, f, handle);
   if (total == 0) return;
   if (quantize_has_fast_path(x, to, f, layout, mode)) {
     if (to.packed) return launch_quantize_from<true>(x, to, f, mode, handle);

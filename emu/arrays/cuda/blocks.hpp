@@ -21,6 +21,9 @@ struct DeviceBlocks {
   Array scales;
   std::int32_t* zero_points = nullptr;  // of affine codings
   TensorScale* tensor = nullptr;        // of formats that have one
+  // Then quantize takes tensor->code as it is, and reads x once. If it is no positive finite number
+  // of binary32, which cannot be reported, every scale is NaN and every code 0.
+  bool tensor_given = false;
 };
 
 // quantize of emu/arrays/blocks.hpp, queued on `stream` (a cudaStream_t; null: the default stream)
