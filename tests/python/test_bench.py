@@ -10,7 +10,16 @@ import pytest
 from halfulp import _cli_bench
 
 HALFULP = Path(sys.executable).parent / "halfulp"
-TINY = ("--rounds", "3", "--log2-elements", "12", "--threads", "1", "--only", "rounding,arithmetic,blocks")
+TINY = (
+    "--rounds",
+    "3",
+    "--log2-elements",
+    "12",
+    "--threads",
+    "1",
+    "--only",
+    "rounding,arithmetic,blocks",
+)
 EASY = '[[target]]\noperation = ["round"]\nratio = 0.0\n'
 HARD = '[[target]]\noperation = ["encode"]\nrounding = ["up"]\nratio = 1e9\n'
 
