@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <stdexcept>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "emu/arrays/parallel.hpp"
@@ -116,6 +117,12 @@ std::optional<std::string> problem_with(const MatrixUnit& u) {
     if (u.a_bits < 1 || u.a_bits > 16) return out_of_range("a_bits", u.a_bits, 1, 16);
     if (u.b_bits < 1 || u.b_bits > 16) return out_of_range("b_bits", u.b_bits, 1, 16);
   }
+  if (u.kind == UnitKind::fma_chain) {
+    for (const Format& f : {u.a, u.b, u.d}) {
+      if (f != formats::binary64)
+        return "a unit of kind fma-chain has a, b and d of binary64, not " + name_of(f);
+    }
+  }
   if (!u.is_float()) return {};
   if (u.block < 1 || u.k % u.block != 0)
     return "block is " + std::to_string(u.block) + ", but must divide k, which is " +
@@ -129,9 +136,11 @@ std::optional<std::string> problem_with(const MatrixUnit& u) {
            ", but must be 0 or a multiple of k, which is " + std::to_string(u.k);
   if (u.dropped_bits < 0 || u.dropped_bits > 31)
     return out_of_range("dropped_bits", u.dropped_bits, 0, 31);
-  for (const int e : {u.floor_exponent, u.zero_exponent, u.c_zero_exponent}) {
-    if (e != no_exponent && (e < -1000 || e > 1000))
-      return out_of_range("an exponent", e, -1000, 1000);
+  const std::pair<const char*, int> exponents[] = {{"floor_exponent", u.floor_exponent},
+                                                   {"zero_exponent", u.zero_exponent},
+                                                   {"c_zero_exponent", u.c_zero_exponent}};
+  for (const auto& [name, e] : exponents) {
+    if (e != no_exponent && (e < -1000 || e > 1000)) return out_of_range(name, e, -1000, 1000);
   }
   if (u.operand_emin < -1000) return out_of_range("operand_emin", u.operand_emin, -1000, 1000);
   if (auto problem = problem_with_formats(u)) return problem;

@@ -17,6 +17,8 @@ struct Device {
   std::int32_t type, id;
 };
 
+constexpr std::int32_t host_devices[] = {1, 3, 11};  // kDLCPU, kDLCUDAHost, kDLROCMHost
+
 struct DataType {
   std::uint8_t code;
   std::uint8_t bits;

@@ -11,6 +11,7 @@ constexpr const char* name = "dltensor";
 constexpr const char* used_name = "used_dltensor";
 constexpr const char* versioned_name = "dltensor_versioned";
 constexpr const char* used_versioned_name = "used_dltensor_versioned";
+constexpr std::int32_t most_dimensions = 64;  // NumPy's
 
 template <class Managed>
 void release(void* pointer) {
@@ -50,7 +51,20 @@ py::tuple buffer_of(const dlpack::Tensor& tensor, bool read_only, bool padded,
   if ((bytes != 1 && bytes != 2 && bytes != 4 && bytes != 8) ||
       (type.bits > 8 && type.bits % 8 != 0))
     throw py::type_error("dtype " + dtype + " is not taken; pass numbers of 8 to 64 bits");
-  if (tensor.dimensions < 0) throw py::value_error("a DLPack tensor has less than no dimensions");
+  // Its device is asked for before; a tensor that says otherwise may not be touched.
+  const bool host = std::find(std::begin(dlpack::host_devices), std::end(dlpack::host_devices),
+                              tensor.device.type) != std::end(dlpack::host_devices);
+  if (!host) {
+    throw py::type_error("its tensor is on device " + std::to_string(tensor.device.type) +
+                         ", not in the memory of the host as __dlpack_device__ says");
+  }
+  if (tensor.dimensions < 0 || tensor.dimensions > most_dimensions) {
+    throw py::type_error("its tensor has " + std::to_string(tensor.dimensions) +
+                         " dimensions, but NumPy's arrays have 0 to " +
+                         std::to_string(most_dimensions));
+  }
+  if (tensor.dimensions > 0 && tensor.shape == nullptr)
+    throw py::type_error("its tensor has dimensions but no shape");
   std::vector<py::ssize_t> shape(tensor.shape, tensor.shape + tensor.dimensions);
   std::vector<py::ssize_t> strides(shape.size());
   py::ssize_t step = bytes;
@@ -60,6 +74,7 @@ py::tuple buffer_of(const dlpack::Tensor& tensor, bool read_only, bool padded,
   // Where there are no elements there need be no memory.
   if (std::find(shape.begin(), shape.end(), 0) != shape.end())
     return py::make_tuple(py::array(bits, shape), dtype);
+  if (tensor.data == nullptr) throw py::type_error("its tensor has elements but no memory");
   py::array array(bits, shape, strides, static_cast<std::byte*>(tensor.data) + tensor.byte_offset,
                   owner);
   if (read_only) array.attr("flags").attr("writeable") = false;

@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <cstdlib>
 #include <cstring>
 #include <string>
+#include <vector>
 
 #include "emu/arrays/float_arithmetic.hpp"
 #include "emu/arrays/look_up.hpp"
@@ -354,6 +356,22 @@ bool overlaps(const Array& a, const Array& b) {
   return a.data != b.data || a.strides != b.strides || a.element != b.element;
 }
 
+bool repeats_memory(const Array& a) {
+  if (a.size() < 2) return false;
+  std::vector<std::array<std::ptrdiff_t, 2>> steps;
+  for (std::size_t d = 0; d < a.shape.size(); ++d) {
+    if (a.shape[d] > 1) steps.push_back({std::abs(a.strides[d]), a.shape[d] - 1});
+  }
+  std::sort(steps.begin(), steps.end());
+  // Elements are apart if each dimension steps over all that the lesser ones reach.
+  auto reach = static_cast<std::ptrdiff_t>(size_of(a.element));
+  for (const auto& [stride, count] : steps) {
+    if (stride < reach) return true;
+    reach += stride * count;
+  }
+  return false;
+}
+
 void require_valid(int count, std::span<const Array> operands, const Array& out, Format format,
                    const Rounding& rounding, const RandomStream& random, bool integers) {
   if (static_cast<int>(operands.size()) != count) {
@@ -368,11 +386,9 @@ void require_valid(int count, std::span<const Array> operands, const Array& out,
                                 ", but must leave room below 2^64 for " +
                                 std::to_string(out.size()) + " elements");
   }
-  for (std::size_t d = 0; d < out.shape.size(); ++d) {
-    if (out.size() > 1 && out.shape[d] > 1 && out.strides[d] == 0) {
-      throw std::invalid_argument(
-          "the result repeats its memory (a stride is 0); pass an array of its own memory");
-    }
+  if (repeats_memory(out)) {
+    throw std::invalid_argument(
+        "the result repeats its memory: elements share bytes; pass an array of its own memory");
   }
   if (is_stochastic(rounding.mode) && (random.count < 1 || random.count > 64)) {
     throw std::invalid_argument("random_bits is " + std::to_string(random.count) +

@@ -62,6 +62,10 @@ void require_reportable(Flags flags, const std::string& what, Format format,
 // Whether `b` shares memory with `a` without being the same array.
 bool overlaps(const Array& a, const Array& b);
 
+// Whether two of its elements may share bytes. Arrays that are cut, turned or transposed from ones
+// of their own memory never do.
+bool repeats_memory(const Array& a);
+
 // The element of `bytes` bytes that lies there.
 inline u64 load(const std::byte* at, std::size_t bytes) {
   u64 bits = 0;

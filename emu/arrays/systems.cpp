@@ -105,11 +105,9 @@ void require_arrays(std::span<const SystemOperand> operands, const Array& out,
                                 ", but must leave room below 2^64 for " +
                                 std::to_string(out.size()) + " elements");
   }
-  for (std::size_t d = 0; d < out.shape.size(); ++d) {
-    if (out.size() > 1 && out.shape[d] > 1 && out.strides[d] == 0) {
-      throw std::invalid_argument(
-          "the result repeats its memory (a stride is 0); pass an array of its own memory");
-    }
+  if (repeats_memory(out)) {
+    throw std::invalid_argument(
+        "the result repeats its memory: elements share bytes; pass an array of its own memory");
   }
   for (const SystemOperand& x : operands) {
     if (x.array.shape != out.shape)

@@ -22,6 +22,7 @@ from halfulp._blocks import quantize
 from halfulp._elementwise import round as round_array
 
 PROGRAM = "halfulp-bench"
+_FIRST_OF_ARGUMENTS = 100  # its exit codes from here on are complaints about arguments
 TARGETS = Path(__file__).with_name("bench_targets.toml")
 _KEYS = ("operation", "from", "format", "rounding", "random_bits", "data", "threads", "device")
 HEADER = (
@@ -36,6 +37,25 @@ def target_of(row: dict[str, Any], targets: list[dict[str, Any]]) -> dict[str, f
         if all(row[key] in target[key] for key in _KEYS if key in target):
             return {key: float(target[key]) for key in ("ratio", "rate") if key in target}
     return {}
+
+
+def read_targets(path: Path) -> list[dict[str, Any]]:
+    """The [[target]] tables of a TOML file: lists of what a row may have, a ratio, a rate."""
+    try:
+        targets = tomllib.loads(path.read_text(encoding="utf-8")).get("target")
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no TOML: {error}") from None
+    if not isinstance(targets, list) or not all(isinstance(t, dict) for t in targets):
+        raise ValueError(f"{path} has no targets; write each as a table [[target]]")
+    for target in targets:
+        for key, value in target.items():
+            known = list if key in _KEYS else (int, float) if key in ("ratio", "rate") else None
+            if known is None or isinstance(value, bool) or not isinstance(value, known):
+                raise ValueError(
+                    f"{path}: {key} = {value!r} is no part of a target; it has lists "
+                    f"{', '.join(_KEYS)} and numbers ratio, rate"
+                )
+    return targets
 
 
 def judge(row: dict[str, Any], targets: list[dict[str, Any]]) -> dict[str, Any]:
@@ -125,10 +145,14 @@ _IN_PYTHON = {
 
 def bench_command(options: argparse.Namespace) -> int:
     """Runs halfulp-bench and judges its rows; exit code 1 with --check if one is missed."""
-    targets = tomllib.loads(Path(options.targets or TARGETS).read_text())["target"]
+    targets = read_targets(Path(options.targets or TARGETS))
     command = [_program(), "--rounds", str(options.rounds)]
     command += ["--log2-elements", str(options.log2_elements), "--threads", options.threads]
-    if options.only:
+    if options.only is not None:
+        if not all(options.only.split(",")):
+            raise ValueError(
+                f"--only is '{options.only}', which has an empty name; leave it out to run all"
+            )
         command += ["--only", options.only]
     rows: list[dict[str, Any]] = []
 
@@ -138,7 +162,9 @@ def bench_command(options: argparse.Namespace) -> int:
         if not options.json:
             print(line_of(row), flush=True)
 
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         about = json.loads(process.stdout.readline() or "{}")
         if about and not options.json:
@@ -154,8 +180,12 @@ def bench_command(options: argparse.Namespace) -> int:
             key = (row["operation"], row["format"], row["rounding"])
             if key in _IN_PYTHON and (row["from"], row["data"]) == ("binary32", "normal"):
                 take(_python_row(options, row))
+        assert process.stderr is not None
+        complaint = process.stderr.readline().strip()
+    if process.returncode >= _FIRST_OF_ARGUMENTS:
+        raise ValueError(complaint)
     if process.returncode != 0:
-        return process.returncode
+        raise ChildProcessError(f"{PROGRAM} ended with {process.returncode}: {complaint}")
     missed = [row for row in rows if row["met"] is False]
     judged = sum(row["met"] is not None for row in rows)
     if options.json:

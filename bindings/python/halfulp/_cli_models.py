@@ -94,12 +94,25 @@ def model_of(text: str) -> Model | str:
     return Model.from_toml(Path(text)) if text.endswith(".toml") else text
 
 
+def _load(path: Path) -> np.ndarray[Any, Any]:
+    try:
+        array = np.load(path)
+    except (EOFError, ValueError):
+        raise ValueError(
+            f"{path} is no complete .npy file of numbers; np.save writes one"
+        ) from None
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"{path} holds several arrays; save the one that is meant as .npy")
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
 def matmul_command(args: argparse.Namespace) -> int:
     """The product of matrices in .npy files, by a unit, into a .npy file."""
-    a, b = (np.load(path) for path in (args.a, args.b))
-    c = None if args.c is None else np.load(args.c)
+    a, b = (_load(path) for path in (args.a, args.b))
+    c = None if args.c is None else _load(args.c)
     d = matmul(a, b, c, model=model_of(args.model), evidence=args.evidence)
-    np.save(args.out, d)
+    with Path(args.out).open("wb") as file:  # np.save itself would add .npy to the name
+        np.save(file, d)
     facts = {"out": str(args.out), "shape": list(d.shape), "dtype": str(d.dtype)}
     if args.json:
         print(json.dumps(facts))

@@ -31,11 +31,16 @@ def bits_of(x: Any, what: str) -> tuple[NDArray[Any], str]:
     """The memory of x as unsigned integers, one per element, and the name of its dtype. Read-only
     where its library says so, or cannot say (DLPack before 1.0).
     """
-    device, number = x.__dlpack_device__()
-    if int(device) not in _HOST:
+    try:
+        device, number = map(int, x.__dlpack_device__())
+    except (TypeError, ValueError) as error:
         raise TypeError(
-            f"{what} is in the memory of a device ({_DEVICES.get(int(device), int(device))} "
-            f"{int(number)}); copy it to the host, or give hu.round or hu.encode a tensor of torch "
+            f"{what} cannot be read by DLPack: its device is no pair of integers ({error})"
+        ) from None
+    if device not in _HOST:
+        raise TypeError(
+            f"{what} is in the memory of a device ({_DEVICES.get(device, device)} {number}); "
+            "copy it to the host, or give hu.round or hu.encode a tensor of torch "
             "or an array of CuPy"
         )
     try:
@@ -69,6 +74,19 @@ def as_numpy(bits: NDArray[Any], dtype: str) -> NDArray[Any] | None:
         return bits.view(np.dtype(dtype))
     except TypeError:
         return None
+
+
+def numbers(x: Any, what: str) -> NDArray[Any]:
+    """x as an array of NumPy of whatever numbers it has, read where it lies."""
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError(f"{what} is a masked array; pass x.filled(...) or x.data")
+    if not is_foreign(x):
+        return np.asarray(x)
+    bits, dtype = bits_of(x, what)
+    array = as_numpy(bits, dtype)
+    if array is None:
+        raise TypeError(f"{what} has dtype {dtype}, which NumPy lacks; convert it first")
+    return array
 
 
 def written(out: Any) -> Any:

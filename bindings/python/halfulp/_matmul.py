@@ -14,7 +14,7 @@ from halfulp._core import Format
 from halfulp._device import is_device_array
 from halfulp._elementwise import FormatLike, _values, make_how
 from halfulp._formats import format as as_format
-from halfulp._models import Model, as_model, matmul_by
+from halfulp._models import Model, as_model, matmul_by, require_evidence
 
 # The options of emulated products at their defaults: a model leaves none of them to choose.
 _NO_CHOICES = (
@@ -124,10 +124,13 @@ def matmul(
                 "products, or change the model's fields: hu.Model(name, fraction_bits=...)"
             )
         if isinstance(model, str) and model.startswith("x86."):
+            require_evidence(evidence)
             if scales is not None:
                 raise ValueError("this unit takes no block scales; leave out scales=")
-            return _x86.matmul(model, a, b, c)
-        return matmul_by(as_model(model, evidence), a, b, c, scales)
+            result = _x86.matmul(model, a, b, c)
+        else:
+            result = matmul_by(as_model(model, evidence), a, b, c, scales)
+        return _dlpack.like([a, b] if c is None else [a, b, c], result)
     if scales is not None:
         raise ValueError("scales= belongs to models with block scales; give model=")
     if any(is_device_array(m) for m in (a, b, c)):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from halfulp import _core, _x86
+from halfulp import _core, _dlpack, _x86
 from halfulp._core import Format
 from halfulp._elementwise import _values, encode
 from halfulp._formats import format as as_format
@@ -22,6 +22,7 @@ _ROWS = {name: (fields, evidence, source) for name, fields, evidence, source in 
 _DEFAULTS = _core.default_unit()
 _FORMATS = ("a", "b", "d", "sum", "scale")
 _EXPONENTS = ("floor_exponent", "zero_exponent", "c_zero_exponent")
+_EVIDENCE = ("hardware", "published", "any")
 _NO_EMIN = _DEFAULTS["operand_emin"]
 
 
@@ -103,8 +104,8 @@ class Model:
         they change (default: none).
         """
         try:
-            table = tomllib.loads(Path(path).read_text())
-        except tomllib.TOMLDecodeError as error:
+            table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"{path} is no TOML: {error}") from None
         base = table.pop("base", None)
         if base is not None and not isinstance(base, str):
@@ -162,15 +163,19 @@ def _plain(value: Any) -> Any:
     return value.name if isinstance(value, Format) else value
 
 
+def require_evidence(evidence: str) -> None:
+    """Raises unless the word is one of those that ask for evidence."""
+    if evidence not in _EVIDENCE:
+        raise ValueError(f"evidence is {evidence!r}, but must be one of {', '.join(_EVIDENCE)}")
+
+
 def as_model(model: str | Model, evidence: str = "published") -> Model:
     """The model, if the evidence for it suffices: at least 'hardware' or 'published', or 'any'."""
-    order = ("hardware", "published", "any")
-    if evidence not in order:
-        raise ValueError(f"evidence is '{evidence}', but must be one of {', '.join(order)}")
+    require_evidence(evidence)
     found = model if isinstance(model, Model) else Model(model)
     if found.is_described or evidence == "any":
         return found
-    if found.evidence not in order[: order.index(evidence) + 1]:
+    if found.evidence not in _EVIDENCE[: _EVIDENCE.index(evidence) + 1]:
         raise ValueError(
             f"{found.name} is not evidenced by {evidence} results (its evidence is "
             f"'{found.evidence}': {found.source}); evidence='any' takes it all the same"
@@ -179,7 +184,7 @@ def as_model(model: str | Model, evidence: str = "published") -> Model:
 
 
 def _integers(x: ArrayLike, low: int, high: int, name: str) -> NDArray[np.uint32]:
-    array = np.asarray(x)
+    array = _dlpack.numbers(x, name)
     if array.dtype.kind not in "iufb":
         raise TypeError(f"{name} has dtype {array.dtype}; pass integers, {low} to {high}")
     bad = ~((array >= low) & (array <= high))
@@ -200,7 +205,7 @@ def _codes(x: ArrayLike, f: Format, name: str) -> NDArray[Any]:
 
     values = _values(x, name)
     _require_representable(values, f, name)
-    codes = encode(values, f, nan_to="largest")
+    codes = np.asarray(encode(values, f, nan_to="largest"))
     return codes.astype(np.uint64 if f.width == 64 else np.uint32)
 
 
@@ -253,6 +258,8 @@ def matmul_by(
             else "this unit takes no block scales; leave out scales="
         )
     if scales is not None:
+        if not isinstance(scales, tuple | list) or len(scales) != 2:
+            raise TypeError("scales must be two arrays, (of a, of b)")
         n = -(-x.shape[1] // model.scale_block)
         of_a = _codes(scales[0], model.scale, "scales of a")
         of_b = _codes(scales[1], model.scale, "scales of b")

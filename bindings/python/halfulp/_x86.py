@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from halfulp import _core
+from halfulp import _core, _dlpack
 from halfulp._threads import threads
 
 _ROWS = {name: row for name, *row in _core.x86_units()}
@@ -41,7 +41,7 @@ def _first(bad: NDArray[Any]) -> tuple[int, ...]:
 
 def _float_words(x: ArrayLike, dtype: type[Any], name: str) -> NDArray[np.uint32]:
     """The bits of x in `dtype`, whose values its elements must be; payloads of NaN stay."""
-    array = np.asarray(x)
+    array = _dlpack.numbers(x, name)
     if array.dtype.name == "bfloat16":
         array = (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
     if array.dtype.kind not in "fiub":
@@ -84,7 +84,7 @@ def _operand(x: ArrayLike, row: list[Any], first: bool, name: str) -> NDArray[np
 
 
 def _integer_words(x: ArrayLike, low: int, high: int, name: str) -> NDArray[np.uint32]:
-    array = np.asarray(x)
+    array = _dlpack.numbers(x, name)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name} has dtype {array.dtype}; pass integers, {low} to {high}")
     bad = (array < low) | (array > high)
