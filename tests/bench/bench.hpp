@@ -98,5 +98,6 @@ void rounding(Bench& bench);
 void arithmetic(Bench& bench);
 void products(Bench& bench);
 void blocks(Bench& bench);
+void units(Bench& bench);
 
 }  // namespace halfulp::bench

@@ -77,7 +77,8 @@ int main(int argc, char** argv) {
       {"rounding", rounding},
       {"arithmetic", arithmetic},
       {"blocks", blocks},
-      {"products", products}};
+      {"products", products},
+      {"units", units}};
   int rounds = 9;
   int log2_elements = 24;
   std::vector<int> threads = {1, 2};

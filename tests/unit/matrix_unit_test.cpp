@@ -10,6 +10,8 @@
 #include <catch2/catch_test_macros.hpp>
 
 #include "kernels/matmul_unit.hpp"
+#include "kernels/matmul_unit_fast.hpp"
+#include "tests/hardware/matrices.hpp"
 #include "tests/hardware/mutants.hpp"
 #include "tests/hardware/operands.hpp"
 #include "tests/hardware/record.hpp"
@@ -161,4 +163,108 @@ TEST_CASE("recorded results of an H200 are what the model says", "[matrix_unit]"
     compared += results.records.size();
   }
   CHECK(compared > 50000);
+}
+
+namespace {
+
+// Elements that differ between the model and the product by vector instructions, at every level.
+std::size_t differing(const MatrixUnit& u, const hardware::Matrices& x, bool with_c, int threads) {
+  const std::uint32_t* c = with_c ? x.c.data() : nullptr;
+  const auto product = [&](kernels::UnitOptions options, int t) {
+    std::vector<std::uint32_t> out(x.shape.m * x.shape.n, 0xA5A5A5A5);
+    kernels::matmul_unit<std::uint32_t>(u, x.shape, x.a.data(), x.b.data(), c, nullptr, nullptr,
+                                        out.data(), t, options);
+    return out;
+  };
+  const auto want = product({.fast = false}, 1);
+  std::size_t wrong = 0;
+  for (int level = 0; level <= static_cast<int>(vector_level()); ++level) {
+    const auto got = product({.level = static_cast<VectorLevel>(level)}, threads);
+    for (std::size_t i = 0; i < want.size(); ++i) wrong += got[i] != want[i] ? 1 : 0;
+  }
+  return wrong;
+}
+
+}  // namespace
+
+TEST_CASE("vector instructions give the model's bits", "[matrix_unit]") {
+  u64 number = 0;
+  std::size_t served = 0;
+  for (const NamedUnit& row : named_units) {
+    if (!kernels::has_fast_unit(row.unit)) continue;
+    ++served;
+    CAPTURE(row.name);
+    const auto k = static_cast<std::size_t>(row.unit.k);
+    for (int category = 0; category < hardware::category_count; ++category) {
+      CAPTURE(hardware::category_names[category]);
+      const bool even = category % 2 == 0;
+      const auto x = hardware::make_matrices(row.unit, static_cast<hardware::Category>(category),
+                                             even ? 21 : 16, even ? 35 : 8,
+                                             even ? 2 * k - 1 : 3 * k, ++number);
+      CHECK(differing(row.unit, x, true, 1) == 0);
+      CHECK(differing(row.unit, x, false, 1) == 0);
+    }
+  }
+  CHECK(served > 55);
+}
+
+TEST_CASE("vector instructions serve described units alike", "[matrix_unit]") {
+  u64 number = 1000;
+  const auto check = [&](MatrixUnit u, const char* what) {
+    CAPTURE(what);
+    REQUIRE_FALSE(kernels::problem_with(u).has_value());
+    REQUIRE(kernels::has_fast_unit(u));
+    for (int category = 0; category < hardware::category_count; ++category) {
+      CAPTURE(hardware::category_names[category]);
+      const auto x = hardware::make_matrices(u, static_cast<hardware::Category>(category), 16, 16,
+                                             static_cast<std::size_t>(5 * u.k - 2), ++number);
+      CHECK(differing(u, x, true, 1) == 0);
+    }
+  };
+  for (const char* name : {"hopper.wgmma.e4m3.f32", "hopper.wgmma.f16.f16", "hopper.mma.e5m2.f32",
+                           "hopper.mma.e5m2.f16", "hopper.wgmma.bf16.f32"}) {
+    MatrixUnit u = unit(name);
+    u.promote_every = 2 * u.k;
+    check(u, "promoted");
+    u = unit(name);
+    u.zero_exponent = -20;
+    u.c_zero_exponent = -126;
+    check(u, "zeros have exponents");
+    u = unit(name);
+    u.floor_exponent = no_exponent;
+    check(u, "no floor");
+    u = unit(name);
+    u.fraction_bits = 28;
+    check(u, "many fraction bits");
+    u = unit(name);
+    u.fraction_bits = 1;
+    check(u, "one fraction bit");
+    u = unit(name);
+    u.c = CEntry::after;
+    check(u, "c afterwards");
+    u = unit(name);
+    u.k = u.block = 96;
+    check(u, "long blocks");
+    u = unit(name);
+    u.mode = u.mode == Mode::toward_zero ? Mode::nearest_even : Mode::toward_zero;
+    check(u, "the other rounding");
+  }
+}
+
+TEST_CASE("vector instructions: threads, one element, no product", "[matrix_unit]") {
+  const MatrixUnit u = unit("hopper.wgmma.bf16.f32");
+  for (const auto& [m, n, k] : {std::tuple{150, 140, 80}, std::tuple{3, 400, 300},
+                                std::tuple{400, 3, 300}, std::tuple{1, 1, 1}}) {
+    for (const auto category : {hardware::Category::normal, hardware::Category::specials}) {
+      const auto x =
+          hardware::make_matrices(u, category, static_cast<std::size_t>(m),
+                                  static_cast<std::size_t>(n), static_cast<std::size_t>(k), 77);
+      for (const int threads : {1, 2, 5}) CHECK(differing(u, x, true, threads) == 0);
+    }
+  }
+  const std::uint32_t c = 0xFF812345;
+  std::uint32_t out = 0;
+  kernels::matmul_unit<std::uint32_t>(u, {1, 1, 0}, &c, &c, &c, nullptr, nullptr, &out, 1);
+  CHECK(out == c);
+  kernels::matmul_unit<std::uint32_t>(u, {0, 0, 16}, &c, &c, &c, nullptr, nullptr, &out, 1);
 }

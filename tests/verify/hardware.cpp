@@ -9,6 +9,7 @@
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
+#include "kernels/matmul_unit_fast.hpp"
 #include "tests/hardware/mutants.hpp"
 #include "tests/hardware/operands.hpp"
 #include "tests/hardware/record.hpp"
@@ -75,6 +76,29 @@ Verdict judge(const std::string& path) {
   const auto differs = [&](const halfulp::MatrixUnit& unit, const Record& r) {
     return hardware::predict(unit, r.a.data(), r.b.data(), bits, k, r.c, *work) != r.d;
   };
+  // The product by vector instructions, at each level that this processor has.
+  const auto fast_differs = [&](const Record& r) {
+    if (!halfulp::kernels::has_fast_unit(u)) return false;
+    const auto n = static_cast<std::size_t>(k);
+    std::vector<std::uint32_t> a(n), b(n);
+    for (std::size_t i = 0; i < n; ++i) {
+      const auto code = [&](const auto& row) {
+        return static_cast<std::uint32_t>(
+            hardware::element(row.data(), bits, static_cast<int>(i)) >> u.dropped_bits);
+      };
+      a[i] = code(r.a);
+      b[i] = code(r.b);
+    }
+    const auto c = static_cast<std::uint32_t>(r.c);
+    for (int level = 0; level <= static_cast<int>(halfulp::vector_level()); ++level) {
+      std::uint32_t out = 0;
+      halfulp::kernels::matmul_unit<std::uint32_t>(
+          u, {1, 1, n}, a.data(), b.data(), &c, nullptr, nullptr, &out, 1,
+          {.level = static_cast<halfulp::VectorLevel>(level)});
+      if (out != r.d) return true;
+    }
+    return false;
+  };
   const auto mutants = hardware::mutants_of(u);
   for (const auto& m : mutants) v.kills.push_back({m.name});
   for (const Record& r : results.records) {
@@ -83,10 +107,11 @@ Verdict judge(const std::string& path) {
     const bool naive = hardware::is_naive(static_cast<hardware::Category>(r.category));
     ++v.compared;
     v.naive += naive ? 1 : 0;
-    if (differs(u, r) && v.mismatched++ < 3) {
-      std::fprintf(stderr, "MISMATCH %s: %s, c %llx, hardware %llx\n", v.unit.c_str(),
-                   hardware::category_names[r.category], static_cast<unsigned long long>(r.c),
-                   static_cast<unsigned long long>(r.d));
+    const bool model = differs(u, r);
+    if ((model || fast_differs(r)) && v.mismatched++ < 3) {
+      std::fprintf(stderr, "MISMATCH %s%s: %s, c %llx, hardware %llx\n", v.unit.c_str(),
+                   model ? "" : " by vector instructions", hardware::category_names[r.category],
+                   static_cast<unsigned long long>(r.c), static_cast<unsigned long long>(r.d));
     }
     for (std::size_t m = 0; m < mutants.size(); ++m) {
       if (!differs(mutants[m].unit, r)) continue;
