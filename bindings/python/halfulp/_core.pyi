@@ -65,6 +65,7 @@ __all__: list[str] = [
     "read_dlpack",
     "refine",
     "rename_dlpack_type",
+    "require_tensor_scale",
     "scale_rule_names",
     "set_threads",
     "split_pairs",
