@@ -72,7 +72,7 @@ def test_rows_targets_and_exit_codes(tmp_path: Path) -> None:
         assert 0 < low <= row["ratio"] <= high
     blocks = {"quantize", "dequantize", "hu.quantize", "hu.dequantize"}
     arithmetic = {"add", "mul", "div", "sqrt", "fma"}
-    products = {"matmul sequential", "matmul fma-sequential", "matmul exact"}
+    products = {"matmul sequential", "matmul fma-sequential", "matmul exact", "matmul model"}
     rounding = {"round", "encode", "decode", "hu.round"}
     assert {row["operation"] for row in rows} == rounding | arithmetic | products | blocks
     assert {row["from"] for row in rows} >= {"binary16", "bfloat16", "binary32", "binary64"}
