@@ -80,11 +80,23 @@ template <class F>
 inline void sum_loop(const F* a, const F* b, BitsOf<F>* y, std::size_t n, BitsOf<F> flip,
                      BitsOf<F> flip_b) {
   using Bits = BitsOf<F>;
-  for (std::size_t i = 0; i < n; ++i) {
-    y[i] = ordered_sum_to_odd<F>(std::bit_cast<Bits>(a[i]) ^ flip,
-                                 std::bit_cast<Bits>(b[i]) ^ flip_b) ^
-           flip;
+  const auto part = [=](std::size_t from, std::size_t count) {
+    for (std::size_t i = from; i < from + count; ++i) {
+      y[i] = ordered_sum_to_odd<F>(std::bit_cast<Bits>(a[i]) ^ flip,
+                                   std::bit_cast<Bits>(b[i]) ^ flip_b) ^
+             flip;
+    }
+  };
+  constexpr std::size_t line = line_bytes / sizeof(F), strip = 8 * line;  // vector code in each
+  std::size_t i = 0;
+  for (; i + strip <= n; i += strip) {
+    for (std::size_t k = 0; k < strip; k += line) {
+      fetch_ahead(a + i + k);
+      fetch_ahead(b + i + k);
+    }
+    part(i, strip);
   }
+  part(i, n - i);
 }
 HALFULP_LEVELS(void, sum32,
                (const float* a, const float* b, std::uint32_t* y, std::size_t n, std::uint32_t flip,

@@ -179,7 +179,10 @@ HALFULP_INLINE void each(const Body& body, const float* const (&x)[operands], st
   const float* at[operands];
   std::size_t i = 0;
   for (; i + lanes <= n; i += lanes) {
-    for (std::size_t k = 0; k < operands; ++k) at[k] = x[k] + i;
+    for (std::size_t k = 0; k < operands; ++k) {
+      at[k] = x[k] + i;
+      fetch_ahead(at[k]);
+    }
     body(at, y + i);
   }
   if (i == n) return;
