@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Callable
 
 import numpy as np
 
@@ -27,6 +28,20 @@ def same(theirs: np.ndarray, ours: np.ndarray, what: str) -> None:
     if differ or theirs.shape != ours.shape:
         failures += 1
         print(f"{what}: {differ} of {ours.size} differ")
+
+
+def refused(call: Callable[[], object], word: str) -> None:
+    """The call must end in an error that names `word`."""
+    global failures
+    try:
+        call()
+    except (TypeError, ValueError) as error:
+        if word in str(error):
+            return
+        print(f"an error without {word}: {error}")
+    else:
+        print(f"not refused: {word}")
+    failures += 1
 
 
 def inputs(dtype: str) -> np.ndarray:
@@ -72,16 +87,7 @@ def check(name: str, to_device: object, to_host: object, on_stream: object) -> N
         (lambda: hu.round(device, "posit16"), "posit16"),
         (lambda: hu.round(device, "float8_e5m2", out=np.ones((4, 4), np.float32)), "out"),
     ):
-        try:
-            call()
-        except (TypeError, ValueError) as error:
-            if word in str(error):
-                continue
-            print(f"an error without {word}: {error}")
-        else:
-            print(f"not refused: {word}")
-        global failures
-        failures += 1
+        refused(call, word)
 
 
 def check_blocks(name: str, to_device: object, to_host: object, on_stream: object) -> None:
@@ -176,15 +182,7 @@ def check_blocks(name: str, to_device: object, to_host: object, on_stream: objec
         (lambda: hu.quantize(device, "mxfp8_e4m3").scale_values, "host"),
         (lambda: hu.quantize(device, "mxfp6_e2m3").pack(), "6 bits"),
     ):
-        try:
-            call()
-        except (TypeError, ValueError) as error:
-            if word in str(error):
-                continue
-            print(f"an error without {word}: {error}")
-        else:
-            print(f"not refused: {word}")
-        failures += 1
+        refused(call, word)
 
 
 def check_matmul(name: str, to_device: object, to_host: object, on_stream: object) -> None:
@@ -277,15 +275,7 @@ def check_matmul(name: str, to_device: object, to_host: object, on_stream: objec
         (lambda: hu.matmul(to_device(np.ones((4, 4))), x, **ones), "float64"),
         (lambda: hu.matmul(x, x, **ones, operands="posit16"), "posit16"),
     ):
-        try:
-            call()
-        except (TypeError, ValueError) as error:
-            if word in str(error):
-                continue
-            print(f"an error without {word}: {error}")
-        else:
-            print(f"not refused: {word}")
-        failures += 1
+        refused(call, word)
 
 
 def main() -> int:
