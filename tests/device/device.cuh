@@ -1,9 +1,11 @@
 // What the device tests and benchmarks share.
 #pragma once
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
+#include <vector>
 
 #include <cuda_runtime.h>
 
@@ -46,6 +48,28 @@ __host__ __device__ inline halfulp::u64 mix(halfulp::u64 x) {  // splitmix64's f
   x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9ull;
   x = (x ^ (x >> 27)) * 0x94D049BB133111EBull;
   return x ^ (x >> 31);
+}
+
+// The rates of `runs` launches, each doing `work`, after one to warm up: a second, ascending.
+template <class Launch>
+std::vector<double> rates_of(int runs, double work, Launch&& launch) {
+  cudaEvent_t begin{}, end{};
+  CHECK(cudaEventCreate(&begin));
+  CHECK(cudaEventCreate(&end));
+  std::vector<double> rates;
+  for (int i = -1; i < runs; ++i) {
+    CHECK(cudaEventRecord(begin));
+    launch();
+    CHECK(cudaEventRecord(end));
+    CHECK(cudaEventSynchronize(end));
+    float ms = 0;
+    CHECK(cudaEventElapsedTime(&ms, begin, end));
+    if (i >= 0) rates.push_back(work / (ms / 1000.0));
+  }
+  CHECK(cudaEventDestroy(begin));
+  CHECK(cudaEventDestroy(end));
+  std::sort(rates.begin(), rates.end());
+  return rates;
 }
 
 }  // namespace halfulp_test

@@ -3,7 +3,6 @@
 // formats of each family, infinities and NaN. `--bench` times 4096 × 4096 × 4096 instead.
 //
 // Exit codes: 0 passed, 1 failed, 77 no device.
-#include <algorithm>
 #include <cstring>
 #include <vector>
 
@@ -168,9 +167,6 @@ int check(const char* where) {
 void bench() {
   constexpr int n = 4096;
   Memory memory(std::size_t{n} * n * 4);
-  cudaEvent_t begin{}, end{};
-  CHECK(cudaEventCreate(&begin));
-  CHECK(cudaEventCreate(&end));
   for (const Subject& s : subjects) {
     const Format stored = format_of(s.element);
     for (const Mode mode : {Mode::nearest_even, Mode::up}) {
@@ -182,18 +178,10 @@ void bench() {
       fill<<<blocks, 256>>>(1, elements, s.format, stored, false, memory.a);
       fill<<<blocks, 256>>>(2, elements, s.format, stored, false, memory.b);
       CHECK(cudaGetLastError());
-      std::vector<double> rates;
-      for (int i = -1; i < 7; ++i) {
-        CHECK(cudaEventRecord(begin));
+      const auto rates = halfulp_test::rates_of(7, double{n} * n * n, [&] {
         kernels::cuda::matmul(s.format, rounding, {n, n, n}, s.element, memory.a, memory.b, nullptr,
                               memory.out);
-        CHECK(cudaEventRecord(end));
-        CHECK(cudaEventSynchronize(end));
-        float ms = 0;
-        CHECK(cudaEventElapsedTime(&ms, begin, end));
-        if (i >= 0) rates.push_back(double{n} * n * n / (ms / 1000.0));
-      }
-      std::sort(rates.begin(), rates.end());
+      });
       std::printf(
           "{\"operation\": \"matmul\", \"format\": \"%s\", \"family\": \"%s\", \"rounding\": "
           "\"%s\", \"macs_per_second\": %.4g, \"low\": %.4g, \"high\": %.4g}\n",

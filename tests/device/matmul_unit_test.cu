@@ -85,9 +85,6 @@ int check(const char* where) {
 
 void bench() {
   constexpr std::size_t n = 4096;
-  cudaEvent_t begin{}, end{};
-  CHECK(cudaEventCreate(&begin));
-  CHECK(cudaEventCreate(&end));
   for (const char* name : {"hopper.wgmma.e4m3.f32", "hopper.wgmma.e5m2.f32", "hopper.mma.e4m3.f32",
                            "hopper.wgmma.f16.f32", "hopper.wgmma.f16.f16", "hopper.wgmma.bf16.f32",
                            "hopper.wgmma.tf32.f32", "ampere.mma.f16.f32"}) {
@@ -107,17 +104,9 @@ void bench() {
         return x;
       };
       const Array a(fill(u.a)), b(fill(u.b)), out(n * n);
-      std::vector<double> rates;
-      for (int i = -1; i < 5; ++i) {
-        CHECK(cudaEventRecord(begin));
+      const auto rates = halfulp_test::rates_of(5, double{n} * n * n, [&] {
         kernels::cuda::matmul_unit(u, {n, n, n}, a.data, b.data, nullptr, out.data);
-        CHECK(cudaEventRecord(end));
-        CHECK(cudaEventSynchronize(end));
-        float ms = 0;
-        CHECK(cudaEventElapsedTime(&ms, begin, end));
-        if (i >= 0) rates.push_back(double{n} * n * n / (ms / 1000.0));
-      }
-      std::sort(rates.begin(), rates.end());
+      });
       std::printf(
           "{\"operation\": \"matmul model\", \"format\": \"%s\", \"data\": \"%s\", "
           "\"macs_per_second\": %.4g, \"low\": %.4g, \"high\": %.4g}\n",

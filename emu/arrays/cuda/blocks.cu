@@ -457,15 +457,6 @@ struct Cut {
   u64 columns = 1;
 };
 
-__device__ inline u64 load(const std::byte* at, int bytes) {
-  u64 bits = 0;
-  for (int k = 0; k < bytes; ++k) bits |= static_cast<u64>(at[k]) << (8 * k);
-  return bits;
-}
-__device__ inline void store(std::byte* at, u64 bits, int bytes) {
-  for (int k = 0; k < bytes; ++k) at[k] = static_cast<std::byte>(bits >> (8 * k));
-}
-
 struct CoreArrays {
   std::byte* codes;
   std::byte* scales;

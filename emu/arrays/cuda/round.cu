@@ -477,14 +477,6 @@ __device__ inline std::byte* address(const Strided& a, const Shape& shape, u64 i
   }
   return at;
 }
-__device__ inline u64 load(const std::byte* at, int bytes) {
-  u64 bits = 0;
-  for (int k = 0; k < bytes; ++k) bits |= static_cast<u64>(at[k]) << (8 * k);
-  return bits;
-}
-__device__ inline void store(std::byte* at, u64 bits, int bytes) {
-  for (int k = 0; k < bytes; ++k) at[k] = static_cast<std::byte>(bits >> (8 * k));
-}
 
 template <class S>
 __global__ void __launch_bounds__(threads)
