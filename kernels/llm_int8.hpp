@@ -31,9 +31,9 @@ namespace halfulp::kernels {
 
 // Steps 1 to 3.
 struct LlmInt8Operands {
-  std::vector<std::size_t> outliers;      // k, ascending
+  std::vector<std::size_t> outliers;  // k, ascending
   std::vector<float> row_absmax, column_absmax;
-  std::vector<std::int8_t> x, w;          // (M, K), (K, N); 0 at outliers
+  std::vector<std::int8_t> x, w;  // (M, K), (K, N); 0 at outliers
 };
 
 // rne(127·x / absmax). A quotient of two binary32 numbers that is no tie is at least 2^-26 of
@@ -92,8 +92,8 @@ void llm_int8(const A& arith, Value value, MatmulShape s, const float* x, const 
         sum = arith.fma(value(x[i * s.k + k]), value(w[k * s.n + j]), sum, site++);
       const std::int32_t total = integers[i * s.n + j];
       const std::int32_t low = total & 0xFFF;
-      const V whole = arith.add(value(static_cast<float>(total - low)),
-                                value(static_cast<float>(low)), site++);
+      const V whole =
+          arith.add(value(static_cast<float>(total - low)), value(static_cast<float>(low)), site++);
       const V scales = arith.mul(value(q.row_absmax[i]), value(q.column_absmax[j]), site++);
       const V scaled = arith.mul(arith.mul(whole, scales, site), unit, site + 1);
       site += 2;

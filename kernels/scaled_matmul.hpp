@@ -2,9 +2,9 @@
 //
 //   out (M, N) = tensor_scale · Σ_k (a[m, k]·a_scale[m', k']) · (b[k, n]·b_scale[k'', n'])
 //
-// a (M, K) and b (K, N) hold the values of their codes, row-major. A scale of a serves `a_rows` rows
-// and `a_block` elements along K, one of b `b_columns` columns and `b_block` elements (0: all); the
-// last ones may be ragged:
+// a (M, K) and b (K, N) hold the values of their codes, row-major. A scale of a serves `a_rows`
+// rows and `a_block` elements along K, one of b `b_columns` columns and `b_block` elements (0:
+// all); the last ones may be ragged:
 //
 //   a_scale (⌈M/a_rows⌉, ⌈K/a_block⌉)                b_scale (⌈K/b_block⌉, ⌈N/b_columns⌉)
 //                       a_rows  a_block  b_columns  b_block
@@ -14,12 +14,13 @@
 //   MX                     1      32         1        32     (OCP MX 1.0, section 6)
 //   NVFP4                  1      16         1        16     (and a tensor scale)
 //
-// Along K the elements between two changes of a scale form a block; its sum `part` is a chain of fma
-// from +0 (orders within a block differ among kernels and count towards the bound alike). ScaleJoin
-// says how blocks meet their scales.
+// Along K the elements between two changes of a scale form a block; its sum `part` is a chain of
+// fma from +0 (orders within a block differ among kernels and count towards the bound alike).
+// ScaleJoin says how blocks meet their scales.
 //
-// Versions: this one; scaled_matmul_float32.hpp (binary32 in vectors, equal bit for bit to this over
-// Native<float>); matrix_unit.hpp models the units that add scale exponents inside a fused sum.
+// Versions: this one; scaled_matmul_float32.hpp (binary32 in vectors, equal bit for bit to this
+// over Native<float>); matrix_unit.hpp models the units that add scale exponents inside a fused
+// sum.
 //
 // Bound, unit roundoff u, in the absence of over- and underflow: per output, S = Σ |exact terms|,
 //   |out − exact| <= γ_h·S,  h = (longest block) + (number of blocks) + 2 [+ 1 with a tensor scale]
@@ -53,8 +54,8 @@ struct ScaledLayout {
   static std::size_t count(std::size_t n, std::size_t block) {
     return block == 0 ? 1 : (n + block - 1) / block;
   }
-  std::size_t a_scales() const { return count(shape.k, a_block); }      // of a row
-  std::size_t b_scales() const { return count(shape.n, b_columns); }    // of a row of b_scale
+  std::size_t a_scales() const { return count(shape.k, a_block); }    // of a row
+  std::size_t b_scales() const { return count(shape.n, b_columns); }  // of a row of b_scale
   std::size_t a_scale_at(std::size_t row, std::size_t k) const {
     return index(row, a_rows) * a_scales() + index(k, a_block);
   }
@@ -90,7 +91,9 @@ template <class S>
 bool not_a_number(const Unpacked<S>& x) {
   return x.kind == Kind::nan;
 }
-inline bool not_a_number(double x) { return x != x; }
+inline bool not_a_number(double x) {
+  return x != x;
+}
 
 }  // namespace detail
 
@@ -157,8 +160,7 @@ void scaled_matmul(const A& arith, const ScaledLayout& l, ScaleJoin join,
         }
         from = to;
       }
-      out[row * s.n + column] =
-          tensor_scale != nullptr ? arith.mul(acc, *tensor_scale, site) : acc;
+      out[row * s.n + column] = tensor_scale != nullptr ? arith.mul(acc, *tensor_scale, site) : acc;
     }
   }
 }

@@ -108,8 +108,7 @@ void scaled_matmul_float32(const ScaledLayout& layout, ScaleJoin join, const flo
   if (s.m == 0 || s.n == 0) return;
   if (join == ScaleJoin::exponents) {
     check_powers(a_scale, layout.count(s.m, layout.a_rows) * (s.k == 0 ? 0 : layout.a_scales()));
-    check_powers(b_scale,
-                 s.k == 0 ? 0 : layout.count(s.k, layout.b_block) * layout.b_scales());
+    check_powers(b_scale, s.k == 0 ? 0 : layout.count(s.k, layout.b_block) * layout.b_scales());
   }
   const Work work{layout, join, a, b, a_scale, b_scale, tensor_scale, out, level};
   std::vector<float> scaled_b;
