@@ -6,5 +6,7 @@
 namespace halfulp::conformance {
 
 const Suite& sum_suite();
+const Suite& dot_suite();
+const Suite& matmul_suite();
 
 }  // namespace halfulp::conformance
