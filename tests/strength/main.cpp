@@ -9,6 +9,9 @@
 #include <set>
 #include <string>
 
+#include <dlfcn.h>
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
@@ -97,6 +100,29 @@ std::vector<Finding> examine(const Suite& suite, const std::string& variant, con
   return findings;
 }
 
+// A plug-in at level quick, in this process, until its first failure: 0 none, 1 one, which is printed. What crashes or
+// hangs ends this process.
+int judge_plug_in(const std::string& path, const Suite& suite, const std::string& variant) {
+  void* library = dlopen(path.c_str(), RTLD_NOW);
+  void* symbol = library == nullptr ? nullptr : dlsym(library, "halfulp_kernel_run");
+  if (symbol == nullptr) {
+    std::fprintf(stderr, "halfulp-strength: %s\n", dlerror());
+    return 2;
+  }
+  alarm(60);
+  const Subject subject{suite.name(), variant.c_str(), "plug-in", "", true,
+                        reinterpret_cast<int (*)(void*, const halfulp_call*)>(symbol)};
+  const Finding finding{&subject, parse_promise("bound"), 0, 0, "", {}};
+  for (const CaseKey& key : suite.cases(variant, Level::quick)) {
+    const Case c = suite.make(key);
+    const std::string reason = why(finding, suite, c, yardstick_of(suite, c, finding.promise));
+    if (reason.empty()) continue;
+    std::printf("%s: %s\n", id_of(suite, key).text().c_str(), reason.c_str());
+    return 1;
+  }
+  return 0;
+}
+
 // The share of detected changes of one element, of the exact result rounded, by a factor 1 + 2^-k.
 std::map<int, double> sensitivity(const Suite& suite, const std::string& variant) {
   const Promise promise = parse_promise("bound");
@@ -147,6 +173,8 @@ int main(int argc, char** argv) {
   app.add_option("--suite", only, "this suite alone");
   app.add_flag("--sensitivity", curve, "the share of single changed elements that is detected");
   app.add_flag("--json", as_json, "for machines");
+  std::string plug_in;
+  app.add_option("--kernel", plug_in, "judge this plug-in on --suite, variant float32, until it fails");
   CLI11_PARSE(app, argc, argv);
 
   Subjects all;
@@ -166,6 +194,7 @@ int main(int argc, char** argv) {
       return 2;
     }
   }
+  if (!plug_in.empty()) return judge_plug_in(plug_in, suite_named(only), "float32");
   nlohmann::json report = nlohmann::json::array();
   int missed = 0;
   int blamed = 0;
