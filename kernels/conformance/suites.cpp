@@ -9,6 +9,8 @@ std::span<const Suite* const> suites() {
       &sum_suite(),
       &softmax_suite(),
       &log_sum_exp_suite(),
+      &cross_entropy_suite(),
+      &cross_entropy_backward_suite(),
   };
   return all;
 }

@@ -62,7 +62,7 @@ Verdict judge(const Suite& suite, std::string_view variant, const Run& run) {
   return v;
 }
 
-constexpr const char* suite_names[] = {"softmax", "log-sum-exp"};
+constexpr const char* suite_names[] = {"softmax", "log-sum-exp", "cross-entropy", "cross-entropy-backward"};
 
 }  // namespace
 
