@@ -9,6 +9,10 @@ std::span<const Suite* const> suites() {
       &sum_suite(),
       &dot_suite(),
       &matmul_suite(),
+      &softmax_suite(),
+      &log_sum_exp_suite(),
+      &cross_entropy_suite(),
+      &cross_entropy_backward_suite(),
   };
   return all;
 }

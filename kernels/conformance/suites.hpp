@@ -8,5 +8,9 @@ namespace halfulp::conformance {
 const Suite& sum_suite();
 const Suite& dot_suite();
 const Suite& matmul_suite();
+const Suite& softmax_suite();
+const Suite& log_sum_exp_suite();
+const Suite& cross_entropy_suite();
+const Suite& cross_entropy_backward_suite();
 
 }  // namespace halfulp::conformance
