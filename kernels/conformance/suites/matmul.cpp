@@ -212,10 +212,14 @@ class Matmul final : public Suite {
         }
       }
       if (f == "special-values") {
-        const std::vector<double> all = boundaries(v.operand, true);
         for (Tensor* t : {&a, &b})
           for (int i = 0; i < 3 && t->count() > 0; ++i)
-            t->set(draws.below(t->count()), operand_value(v, all[draws.below(all.size())]));
+            t->set(draws.below(t->count()), operand_value(v, draws.special(v.operand)));
+        if (s.m * s.n * s.k > 0) {  // 0 · special
+          const std::size_t k = draws.below(s.k);
+          a.set(draws.below(s.m) * s.k + k, 0);
+          b.set(k * s.n + draws.below(s.n), operand_value(v, draws.special(v.operand)));
+        }
       }
     }
     c.inputs.push_back(std::move(a));

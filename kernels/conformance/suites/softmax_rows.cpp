@@ -116,8 +116,7 @@ void fill_row(Draws& draws, std::string_view family, Element e, std::size_t begi
     for (std::size_t i = 0; i < n; ++i) x.set(begin + i, -infinity);
   }
   if (family == "special") {
-    const std::vector<double> all = boundaries(e, true);
-    for (u64 k = 1 + draws.below(2); k > 0; --k) x.set(begin + draws.below(n), all[draws.below(all.size())]);
+    for (u64 k = 1 + draws.below(2); k > 0; --k) x.set(begin + draws.below(n), draws.special(e));
   }
 }
 

@@ -87,10 +87,9 @@ class RowSums final : public Suite {
         a.set(row * n + i, x);
         b.set(row * n + i, y);
       }
-      const std::vector<double> all = boundaries(v.operand, true);
       for (int k = 0; special && n > 0 && k < 2; ++k) {
-        a.set(row * n + draws.below(n), all[draws.below(all.size())]);
-        b.set(row * n + draws.below(n), all[draws.below(all.size())]);
+        a.set(row * n + draws.below(n), draws.special(v.operand));
+        b.set(row * n + draws.below(n), draws.special(v.operand));
       }
     }
     c.inputs.push_back(std::move(a));
