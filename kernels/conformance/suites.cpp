@@ -7,6 +7,8 @@ namespace halfulp::conformance {
 std::span<const Suite* const> suites() {
   static const Suite* const all[] = {
       &sum_suite(),
+      &softmax_suite(),
+      &log_sum_exp_suite(),
   };
   return all;
 }

@@ -6,5 +6,7 @@
 namespace halfulp::conformance {
 
 const Suite& sum_suite();
+const Suite& softmax_suite();
+const Suite& log_sum_exp_suite();
 
 }  // namespace halfulp::conformance
