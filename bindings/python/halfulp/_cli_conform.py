@@ -1,7 +1,7 @@
 """halfulp conform: does a kernel keep its promise?
 
-Exit codes: 0 it does, 1 it does not (or a bundle is not sound), 2 bad arguments, 3 input or output
-failed, 4 nothing was judged (unsupported, not evidenced).
+Exit codes: 0 it does, 1 it does not (or a bundle is not sound), 2 bad arguments, 3 the kernel
+cannot be tried or files failed, 4 nothing was judged (unsupported, not evidenced).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def conform_command(options: argparse.Namespace) -> int:
     report = conform(
         kernel,
         options.suite,
-        options.promise or "bound",
+        options.promise,
         level=options.level,
         variant=options.variant,
         arrays=options.arrays or "numpy",
@@ -57,6 +57,7 @@ def conform_command(options: argparse.Namespace) -> int:
         device=options.device,
         isolate=False if options.here else None,
         seconds=options.seconds,
+        jobs=options.jobs,
         waivers=options.waivers,
         cases=options.case,
         progress=False if options.json else None,

@@ -225,7 +225,7 @@ class Subject:
 def conform(
     kernel: Kernel | str | os.PathLike[str],
     suite: str = "softmax",
-    promise: str = "bound",
+    promise: str | None = None,
     *,
     level: str = "quick",
     variant: str | Sequence[str] | None = None,
@@ -234,6 +234,7 @@ def conform(
     device: str | None = None,
     isolate: bool | None = None,
     seconds: float = 10.0,
+    jobs: int = 1,
     waivers: recs.Path_ | None = None,
     cases: Sequence[str] | None = None,
     progress: Progress = None,
@@ -253,8 +254,9 @@ def conform(
     isolate: calls in a forked process, so that a crash or `seconds` of silence fails one case and
     not the run; the default for NumPy's arrays. Without it nothing ends a kernel that hangs.
     Writes beyond an output cannot be seen in Python, where the kernel makes its outputs itself.
-    waivers: a TOML file of accepted failures. cases: ids, instead of a level's. progress: True
-    (stderr) or a function that gets each record.
+    promise: docs/conformance.md; by default the plug-in's own, else "bound". jobs: processes, for
+    plug-ins. waivers: a TOML file of accepted failures. cases: ids, instead of a level's.
+    progress: True (stderr) or a function that gets each record.
     """
     if level not in LEVELS:
         raise ValueError(f"level is {level!r}, but must be {', '.join(LEVELS)}")
@@ -267,7 +269,7 @@ def conform(
     if callable(kernel):
         kind = Arrays(arrays, dtypes, device)
         kind.module()
-        subject = Subject(kernel, one, promise, kind, _isolated(isolate, kind), seconds)
+        subject = Subject(kernel, one, promise or "bound", kind, _isolated(isolate, kind), seconds)
         ids = list(cases) if cases is not None else _ids(one, chosen, level)
         subject.session()  # refuses a promise that is none
         _check_call(subject, ids)
@@ -275,6 +277,8 @@ def conform(
     else:
         from halfulp._conform_program import run_program
 
+        if jobs < 1:
+            raise ValueError(f"jobs is {jobs}, but must be 1 or more")
         for what, value in (("arrays", arrays != "numpy"), ("dtypes", dtypes != "native")):
             if value:
                 raise ValueError(f"{what} is for callables; a plug-in gets the suite's own tensors")
@@ -286,6 +290,7 @@ def conform(
             variants=None if variant is None else chosen,
             cases=cases,
             seconds=seconds,
+            jobs=jobs,
         )
     return Report(list(finished(stream, rules, progress)), subject)
 
@@ -343,7 +348,7 @@ def _ids(one: Suite, variants: Sequence[str], level: str) -> list[str]:
 def _variants(one: Suite, wanted: str | Sequence[str] | None, *, first_only: bool) -> list[str]:
     if wanted is None:
         return list(one.variants[:1] if first_only else one.variants)
-    if wanted == "all":
+    if wanted == "all" or wanted == ["all"]:
         return list(one.variants)
     chosen = [wanted] if isinstance(wanted, str) else list(wanted)
     for v in chosen:
@@ -377,7 +382,7 @@ def _check_call(subject: Subject, ids: Sequence[str]) -> None:
     if not ids:
         raise ValueError(f"suite {subject.suite.name} has no cases there")
     made = {}
-    for case in {case.split("/")[2]: case for case in ids}.values():
+    for case in {tuple(case.split("/")[2:3]): case for case in ids}.values():
         made = engine.make(case)
         for element, shape, data in made["inputs"].values():
             subject.arrays.make(element, tuple(shape), data)

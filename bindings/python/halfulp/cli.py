@@ -296,7 +296,7 @@ def _add_conform(commands: "_Commands") -> None:
     parser.add_argument(
         "--kernel", metavar="K", help="a shared library, builtin:NAME or module:function"
     )
-    parser.add_argument("--promise", metavar="P", help="such as bound+run-to-run (default: bound)")
+    parser.add_argument("--promise", metavar="P", help="such as bound+run-to-run (or its own)")
     parser.add_argument(
         "--level", choices=("quick", "full", "exhaustive"), default="quick", help="(default: quick)"
     )
@@ -308,6 +308,7 @@ def _add_conform(commands: "_Commands") -> None:
     parser.add_argument(
         "--seconds", type=_seconds, default=10.0, metavar="S", help="for a case (10)"
     )
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes, for plug-ins")
     parser.add_argument("--waivers", type=Path, metavar="F", help="TOML: accepted failures")
     for name, what in (
         ("jsonl", "the records, JSON Lines"),
