@@ -25,7 +25,7 @@ _PROMISES = {
     "batch": "the bits of a row do not depend on the other rows",
     "split": "the number of splits does not change the bits",
 }
-_SHOWN, _LISTED, _WORST, _REASONS = 8, 200, 4, 6
+_SHOWN, _LISTED, _WORST, _REASONS, _ROWS, _SIZES = 8, 200, 2, 6, 16, 3
 
 
 def page(records: Sequence[Record]) -> str:
@@ -235,8 +235,8 @@ def _histograms(records: Sequence[Record]) -> str:
         counts = text.coarse(text.add_histograms(parts))
         if any(counts.values()):
             picture = svg.histogram(counts, f"errors of {variant}")
-            out += f'<h3>{_e(variant)}</h3><div class="scroll">{picture}</div>'
-    return f"<h2>Errors in ulp</h2>{out}" if out else ""
+            out += f'<div><h3>{_e(variant)}</h3><div class="scroll">{picture}</div></div>'
+    return f'<h2>Errors in ulp</h2><div class="beside">{out}</div>' if out else ""
 
 
 def _worst(records: Sequence[Record]) -> str:
@@ -248,38 +248,36 @@ def _worst(records: Sequence[Record]) -> str:
         key = (c["variant"], c["family"])
         if key not in best or number(c["max_ratio"]) > number(best[key]["max_ratio"]):
             best[key] = c
-    ordered = sorted(best.values(), key=lambda c: -number(c["max_ratio"]))[:_WORST]
+    ordered = []
+    for variant in dict.fromkeys(v for v, _ in best):
+        of_variant = [c for (v, _), c in best.items() if v == variant]
+        ordered += sorted(of_variant, key=lambda c: -number(c["max_ratio"]))[:_WORST]
     if not ordered:
         return ""
-    return (
-        "<h2>Worst of what passed</h2>"
-        '<p class="note">The case of each family that came closest to its bound.</p>'
-        + "".join(map(_case, ordered))
-    )
+    note = f"Of each variant the {_WORST} families that came closest to the bound, with that case."
+    return f"<h2>Worst of what passed</h2>{_note(note)}" + "".join(map(_case, ordered))
 
 
 def _against_size(records: Sequence[Record]) -> str:
-    points: dict[str, list[tuple[float, float]]] = {}
-    sizes = set()
-    for c in recs.of_type(records, "case"):
-        shapes = list(c.get("shapes", {}).values())
-        if not shapes or not shapes[0] or "max_ulp" not in c or not c.get("histogram"):
-            continue
-        size = float(shapes[0][-1])
-        if size > 0:
-            sizes.add(size)
-            points.setdefault(c["family"], []).append((size, number(c["max_ulp"])))
-    if len(sizes) < 3:
+    cases = [c for c in recs.of_type(records, "case") if c.get("histogram") and c["shapes"]]
+    names = list(dict.fromkeys(c["family"] for c in cases))
+    out = ""
+    for variant in dict.fromkeys(c["variant"] for c in cases):
+        points: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
+        for c in cases:
+            shape = next(iter(c["shapes"].values()))
+            if c["variant"] == variant and shape and shape[-1] > 0:
+                points[c["family"]].append((float(shape[-1]), number(c["max_ulp"])))
+        if len({x for group in points.values() for x, _ in group}) >= _SIZES:
+            first = next(iter(cases[0]["shapes"]))
+            picture = svg.scatter(
+                points, f"last dimension of {_e(first)}", "largest error of a case / ulp"
+            )
+            out += f'<h3>{_e(variant)}</h3><div class="scroll">{picture}</div>' if picture else ""
+    if not out:
         return ""
-    first = next(iter(next(iter(recs.of_type(records, "case")), {}).get("shapes", {"": 0})))
-    picture = svg.scatter(points, f"last dimension of {_e(first)}", "largest error of a case / ulp")
-    if not picture:
-        return ""
-    return (
-        f'<h2>Error against size</h2><div class="scroll">{picture}</div>'
-        f'<ul class="key">{svg.key(list(points))}</ul>'
-        + _note("A point is a case; on the upper edge: infinite; on the lower: below 0.001.")
-    )
+    note = "A point is a case; on the upper edge: infinite; on the lower: below 0.001."
+    return f'<h2>Error against size</h2><ul class="key">{svg.key(names)}</ul>{_note(note)}{out}'
 
 
 def _checks(records: Sequence[Record]) -> str:
@@ -310,14 +308,25 @@ def _checks(records: Sequence[Record]) -> str:
         if f.histogram and math.isfinite(f.mean_signed[0])
     ]
     if any(mean for _, mean, _ in signed):
-        picture = svg.whiskers(signed, "|result| − |exact|, mean of the cases / ulp")
+        signed.sort(key=lambda row: -_farness(row))
+        shown = signed[:_ROWS]
+        picture = svg.whiskers(shown, "|result| − |exact|, mean of the cases / ulp")
         out += f'<h3>Mean signed error</h3><div class="scroll">{picture}</div>'
+        others = f" The other {len(signed) - _ROWS} are nearer." if len(signed) > _ROWS else ""
         out += _note(
-            "With the 95 % confidence interval over the cases of the family (Student's t), not "
+            "Farthest from zero first, in units of the interval."
+            + others
+            + " With the 95 % confidence interval over the cases of the family (Student's t), not "
             "corrected for their number; red: it leaves zero out. Left of zero results are too "
             "small, as truncation makes them."
         )
     return out
+
+
+def _farness(row: tuple[str, float, float]) -> float:
+    """How far from zero a mean lies, in half widths of its interval."""
+    _, mean, half = row
+    return abs(mean) / half if half > 0 else 0.0
 
 
 def _left_out(records: Sequence[Record]) -> str:

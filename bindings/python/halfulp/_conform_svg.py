@@ -127,7 +127,7 @@ def scatter(points: dict[str, list[tuple[float, float]]], x_name: str, y_name: s
     if not xs or not ys:
         return ""
     x0, x1 = _decades(xs)
-    y0, y1 = _decades([max(y, 1e-3) for y in ys])
+    y0, y1 = _decades([1e-3, *(y for y in ys if y > 1e-3)])
 
     def at(x: float, y: float) -> tuple[float, float]:
         across = (math.log10(max(x, 10.0**x0)) - x0) / (x1 - x0)
@@ -156,7 +156,7 @@ def scatter(points: dict[str, list[tuple[float, float]]], x_name: str, y_name: s
     body += f'<text class="tick" x="14" y="{middle}" {turned}>{y_name}</text>'
     for i, group in enumerate(points.values()):
         for x, y in group:
-            body += _marker(_SHAPES[i % 4], i % 8, *at(x, y))
+            body += _marker(_SHAPES[i // 8 % 4], i % 8, *at(x, y))
     label = f"{y_name} against {x_name}; " + "; ".join(
         f"{name}: largest {short(max((y for _, y in group), default=0))}"
         for name, group in points.items()
@@ -166,10 +166,11 @@ def scatter(points: dict[str, list[tuple[float, float]]], x_name: str, y_name: s
 
 def key(names: Sequence[str]) -> str:
     """What the markers of `scatter` mean."""
-    return "".join(
-        f"<li>{_svg(12, 12, '', _marker(_SHAPES[i % 4], i % 8, 6, 6))} {html.escape(name)}</li>"
-        for i, name in enumerate(names)
-    )
+    items = ""
+    for i, name in enumerate(names):
+        mark = _svg(12, 12, "", _marker(_SHAPES[i // 8 % 4], i % 8, 6, 6))
+        items += f"<li>{mark} {html.escape(name)}</li>"
+    return items
 
 
 def _decades(values: Sequence[float]) -> tuple[int, int]:
