@@ -42,6 +42,8 @@ struct Judgement {
   // statistics of a run; `counted` elements have one.
   double mean_signed = 0, mean_signed_magnitude = 0;
   std::uint64_t counted = 0;
+  // Σ error² in the unit of the baseline's, and the baseline's own.
+  double squares = 0, baseline_squares = 0;
   Histogram histogram{};
   bool has_worst = false;
   Worst worst;
@@ -60,13 +62,19 @@ std::vector<std::int64_t> index_of(std::size_t i, const std::vector<std::int64_t
 struct Yardstick {
   std::vector<Expected> expected;
   std::vector<std::vector<Tensor>> models;  // one for each accuracy that promises bits
-  double baseline_error = 0;                // in the unit that Judgement::baseline_multiple has
+  // The baseline's largest error and Σ error². The unit of an element is u·condition, or half an
+  // ulp where that is more; an error below half an ulp counts as half an ulp, so that a lucky
+  // baseline is no yardstick.
+  double baseline_error = 0, baseline_squares = 0;
 };
 // Throws std::invalid_argument for a model that the suite does not know.
 Yardstick yardstick_of(const Suite& suite, const Case& c, const Promise& promise);
 
 Judgement judge(const Case& c, const Yardstick& yardstick, const Promise& promise,
                 const std::vector<Tensor>& outputs);
+
+// 0 where there is no error; a yardstick of infinity is one that failed itself.
+double multiple_of(double error, double yardstick);
 
 // NaN-aware, ±0 distinct: where two runs first differ, or "".
 std::string first_difference(const std::vector<Tensor>& first, const std::vector<Tensor>& second);

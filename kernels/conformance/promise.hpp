@@ -7,7 +7,8 @@
 //   bit-exact:correctly-rounded  the exact result rounded to nearest even
 //   bit-exact:builtin:NAME       the bits of that builtin
 //   bit-exact:MODEL              the bits of a model that the suite knows
-//   baseline:C                   in every case at most C times the error of the suite's baseline
+//   baseline:C                   in every family at most C times the error of the suite's baseline
+//                                (root of the mean square over its cases)
 //   statistical:mean,ALPHA       Student's t-test of the mean signed error, at that level
 //   statistical:sign,ALPHA       the sign test of the cases' mean signed errors
 //   run-to-run                   the same bits when run again

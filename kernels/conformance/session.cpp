@@ -239,10 +239,18 @@ std::string Session::record(const CaseId& id, const Case& c, Judgement j, double
   const std::string name = id.text();
   waive(name, j.outcome, j.reason);
   ++count_[static_cast<int>(j.outcome)];
+  last_ = {name,      id.key.variant, id.key.family,       j.reason, j.outcome,
+           j.max_ulp, j.max_ratio,    j.baseline_multiple, seconds};
   if (j.outcome != Outcome::waived && j.outcome != Outcome::unsupported) {
     elements_ += j.elements;
     max_ulp_ = std::max(max_ulp_, j.max_ulp);
     max_ratio_ = std::max(max_ratio_, j.max_ratio);
+    if (j.elements > 0) {
+      Squares& squares = squares_[id.key.variant + "/" + id.key.family];
+      squares.kernel += j.squares;
+      squares.baseline += j.baseline_squares;
+      ++squares.cases;
+    }
     if (j.counted > 0) samples_.push_back({name, j.mean_signed, j.mean_signed_magnitude});
   }
   Json histogram = Json::object();
@@ -350,6 +358,8 @@ std::string Session::state() const {
     text << "check " << name << ' ' << check.cases << ' ' << check.failures << ' ' << check.reason
          << '\n';
   for (const Waiver& waiver : waivers_) text << "waiver " << waiver.used << '\n';
+  for (const auto& [name, s] : squares_)
+    text << "squares " << s.kernel << ' ' << s.baseline << ' ' << s.cases << ' ' << name << '\n';
   for (const Sample& s : samples_)
     text << "sample " << s.value << ' ' << s.magnitude << ' ' << s.id << '\n';
   return text.str();
@@ -390,6 +400,15 @@ void Session::merge(const std::string& state) {
       std::size_t used = 0;
       words >> used;
       if (waiver < waivers_.size()) waivers_[waiver++].used += used;
+    } else if (what == "squares") {
+      const double kernel = number(words), baseline = number(words);
+      std::uint64_t cases = 0;
+      words >> cases >> std::ws;
+      std::getline(words, name);
+      Squares& squares = squares_[name];
+      squares.kernel += kernel;
+      squares.baseline += baseline;
+      squares.cases += cases;
     } else if (what == "sample") {
       Sample sample{};
       sample.value = number(words);
@@ -405,6 +424,7 @@ std::string Session::check_record(const std::string& name, Outcome outcome, std:
                                   std::uint64_t cases, const double* statistic,
                                   const double* p_value, bool promised) {
   waive("check:" + name, outcome, reason);
+  check_notes_.push_back({name, "", "", reason, outcome, 0, 0, 0, 0});
   if (promised) ++check_count_[static_cast<int>(outcome)];
   Json record = Json::object();
   record.add("type", "check")
@@ -413,9 +433,14 @@ std::string Session::check_record(const std::string& name, Outcome outcome, std:
       .add("reason", reason)
       .add("cases", cases);
   if (statistic != nullptr) {
-    record.add("statistic", *statistic).add("p_value", *p_value);
+    record.add("statistic", *statistic);
   } else {
-    record.add("statistic", nullptr).add("p_value", nullptr);
+    record.add("statistic", nullptr);
+  }
+  if (p_value != nullptr) {
+    record.add("p_value", *p_value);
+  } else {
+    record.add("p_value", nullptr);
   }
   return record.add("promised", promised).text();
 }
@@ -451,8 +476,37 @@ std::string Session::statistic_record(const Statistic& statistic, bool promised)
              " in units of u·condition, which chance alone would give with p = " + number_text(p) +
              " < " + number_text(statistic.alpha);
   }
-  return check_record(name, low ? Outcome::fail : Outcome::pass, reason, values.size(),
-                      &strongest.statistic, &p, promised);
+  if (!promised) reason = "nothing is promised";
+  const Outcome outcome = !promised ? Outcome::not_evidenced : low ? Outcome::fail : Outcome::pass;
+  return check_record(name, outcome, reason, values.size(), &strongest.statistic, &p, promised);
+}
+
+// The family whose errors are the largest beside the baseline's.
+std::string Session::baseline_record() {
+  const bool promised = promise_.baseline > 0;
+  double largest = -1;
+  const std::pair<const std::string, Squares>* worst = nullptr;
+  std::uint64_t cases = 0;
+  for (const auto& row : squares_) {
+    const double multiple = std::sqrt(multiple_of(row.second.kernel, row.second.baseline));
+    cases += row.second.cases;
+    if (multiple <= largest) continue;
+    largest = multiple;
+    worst = &row;
+  }
+  if (worst == nullptr) {
+    return check_record("baseline", Outcome::not_evidenced, "no case has an error to compare", 0,
+                        nullptr, nullptr, promised);
+  }
+  const bool kept = largest <= promise_.baseline;
+  const Outcome outcome = !promised ? Outcome::not_evidenced : kept ? Outcome::pass : Outcome::fail;
+  const std::string reason =
+      "in " + worst->first + " errors are " + number_text(largest) + " times the baseline's";
+  return check_record("baseline", outcome,
+                      !promised ? reason + "; nothing is promised"
+                      : kept    ? ""
+                                : reason + ", not " + number_text(promise_.baseline),
+                      cases, &largest, nullptr, promised);
 }
 
 std::vector<std::string> Session::finish(double seconds) {
@@ -479,6 +533,7 @@ std::vector<std::string> Session::finish(double seconds) {
     const bool is_promised = promised != promise_.statistics.end();
     records.push_back(statistic_record(is_promised ? *promised : Statistic{kind, 0}, is_promised));
   }
+  records.push_back(baseline_record());
   const auto at = [](Outcome o) { return static_cast<int>(o); };
   for (const Waiver& waiver : waivers_) {
     if (waiver.used > 0) continue;

@@ -44,6 +44,13 @@ struct FurtherCall {
   CaseId id;
 };
 
+// What a table for people needs of a case.
+struct CaseNote {
+  std::string id, variant, family, reason;
+  Outcome outcome = Outcome::pass;
+  double max_ulp = 0, max_ratio = 0, baseline_multiple = 0, seconds = 0;
+};
+
 class Session {
  public:
   explicit Session(const SessionOptions& options);  // throws std::invalid_argument
@@ -69,6 +76,8 @@ class Session {
                const std::vector<Tensor>& first, const std::vector<Tensor>& outputs,
                const std::string& reason);
 
+  const CaseNote& last() const { return last_; }  // of the latest record
+
   // Of another process's session for the same run, which judged other cases.
   std::string state() const;
   void merge(const std::string& state);
@@ -76,6 +85,7 @@ class Session {
   // Records of the checks, then of the summary.
   std::vector<std::string> finish(double seconds);
   Outcome outcome() const { return outcome_; }
+  const std::vector<CaseNote>& check_notes() const { return check_notes_; }
   // For people: counts, and the first failures.
   std::string sentence() const;
 
@@ -88,10 +98,15 @@ class Session {
     std::string id;
     double value, magnitude;
   };
+  struct Squares {
+    double kernel = 0, baseline = 0;
+    std::uint64_t cases = 0;
+  };
 
   std::string record(const CaseId& id, const Case& c, Judgement judgement, double seconds);
   void waive(const std::string& name, Outcome& outcome, std::string& reason);
   std::string statistic_record(const Statistic& statistic, bool promised);
+  std::string baseline_record();
   std::string check_record(const std::string& name, Outcome outcome, std::string reason,
                            std::uint64_t cases, const double* statistic, const double* p_value,
                            bool promised);
@@ -100,9 +115,12 @@ class Session {
   const Suite* suite_;
   Promise promise_;
   std::vector<Waiver> waivers_;
+  CaseNote last_;
+  std::vector<CaseNote> check_notes_;
   std::string started_;
   std::map<std::string, Check> checks_;
   std::vector<Sample> samples_;
+  std::map<std::string, Squares> squares_;  // by "VARIANT/FAMILY"
   std::uint64_t count_[5] = {};
   std::uint64_t check_count_[5] = {};
   std::uint64_t elements_ = 0;
