@@ -32,6 +32,7 @@ from halfulp._codebooks import (
     quantize_vectors,
     vector_codebook,
 )
+from halfulp._conformance import Replay, Report, conform
 from halfulp._core import BlockFormat, Format, NumberSystem, RoundingError, __version__
 from halfulp._dtypes import Codes, dtype_of, from_ml_dtypes, from_torch, to_ml_dtypes, to_torch
 from halfulp._elementwise import add, decode, div, encode, fma, mul, round, sqrt, sub
@@ -63,6 +64,7 @@ from halfulp._operations import (
 )
 from halfulp._probes import Features, probe_unit
 from halfulp._refinement import Refinement, refine
+from halfulp._suites import Suite, TestCase, suite, suites
 from halfulp._threads import set_threads, threads
 
 if TYPE_CHECKING:
@@ -84,7 +86,11 @@ __all__ = [
     "Outcomes",
     "Quantized",
     "Refinement",
+    "Replay",
+    "Report",
     "RoundingError",
+    "Suite",
+    "TestCase",
     "VectorCodebook",
     "VectorQuantized",
     "__version__",
@@ -94,6 +100,7 @@ __all__ = [
     "classify",
     "codebook",
     "compare",
+    "conform",
     "decode",
     "div",
     "dot",
@@ -136,6 +143,8 @@ __all__ = [
     "set_threads",
     "sqrt",
     "sub",
+    "suite",
+    "suites",
     "sum",
     "sweep",
     "threads",
