@@ -7,6 +7,15 @@ namespace halfulp::conformance {
 std::span<const Suite* const> suites() {
   static const Suite* const all[] = {
       &sum_suite(),
+      &layer_norm_suite(),
+      &rms_norm_suite(),
+      &gelu_suite(),
+      &gelu_tanh_suite(),
+      &silu_suite(),
+      &rotary_suite(),
+      &adamw_suite(),
+      &quantize_suite(),
+      &dequantize_suite(),
   };
   return all;
 }

@@ -6,5 +6,14 @@
 namespace halfulp::conformance {
 
 const Suite& sum_suite();
+const Suite& layer_norm_suite();
+const Suite& rms_norm_suite();
+const Suite& gelu_suite();
+const Suite& gelu_tanh_suite();
+const Suite& silu_suite();
+const Suite& rotary_suite();
+const Suite& adamw_suite();
+const Suite& quantize_suite();
+const Suite& dequantize_suite();
 
 }  // namespace halfulp::conformance
