@@ -13,6 +13,15 @@ std::span<const Suite* const> suites() {
       &log_sum_exp_suite(),
       &cross_entropy_suite(),
       &cross_entropy_backward_suite(),
+      &layer_norm_suite(),
+      &rms_norm_suite(),
+      &gelu_suite(),
+      &gelu_tanh_suite(),
+      &silu_suite(),
+      &rotary_suite(),
+      &adamw_suite(),
+      &quantize_suite(),
+      &dequantize_suite(),
   };
   return all;
 }

@@ -12,5 +12,14 @@ const Suite& softmax_suite();
 const Suite& log_sum_exp_suite();
 const Suite& cross_entropy_suite();
 const Suite& cross_entropy_backward_suite();
+const Suite& layer_norm_suite();
+const Suite& rms_norm_suite();
+const Suite& gelu_suite();
+const Suite& gelu_tanh_suite();
+const Suite& silu_suite();
+const Suite& rotary_suite();
+const Suite& adamw_suite();
+const Suite& quantize_suite();
+const Suite& dequantize_suite();
 
 }  // namespace halfulp::conformance
