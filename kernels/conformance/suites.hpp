@@ -1,0 +1,10 @@
+// The suites there are: one line each, and its row in suites.cpp.
+#pragma once
+
+#include "kernels/conformance/suite.hpp"
+
+namespace halfulp::conformance {
+
+const Suite& sum_suite();
+
+}  // namespace halfulp::conformance
