@@ -5,9 +5,9 @@
 //   (m, l, o) ⊕ (m', l', o') = (M, e^(m−M)·l + e^(m'−M)·l', e^(m−M)·o + e^(m'−M)·o'),  M = max(m,
 //   m')
 // (Lean Attention, arXiv:2405.10480; FlashDecoding.) ⊕ is associative in exact arithmetic only.
-// The side whose maximum is −∞ is dropped as it is, so that (−∞, 0, 0) is the identity bit for
-// bit, on either side, and no −∞ − −∞ arises. A NaN in m is never the maximum: what it belongs to
-// has a NaN in l and o.
+// A side whose maximum is −∞ is dropped as it is, so that (−∞, 0, 0) is the identity bit for bit,
+// on either side, and no −∞ − −∞ arises. A part whose scores are all NaN has the maximum −∞ too,
+// since NaN is never a maximum: its l is NaN, and it must not be dropped.
 //
 // Bound, to nearest, unit roundoff u, exp within a relative ε: a term of l or o that goes through
 // r merges has a relative error of at most
@@ -45,8 +45,11 @@ AttentionState<typename A::value_type> merge(const A& arith,
                                              const AttentionState<typename A::value_type>& b,
                                              u64 site = 0) {
   using V = typename A::value_type;
-  if (arith.is_minus_infinity(a.m)) return b;
-  if (arith.is_minus_infinity(b.m)) return a;
+  const auto is_empty = [&](const AttentionState<V>& x) {
+    return arith.is_minus_infinity(x.m) && !arith.is_nan(x.l);
+  };
+  if (is_empty(a)) return b;
+  if (is_empty(b)) return a;
   const V m = arith.less(a.m, b.m) ? b.m : a.m;
   const V of_a = arith.exp(arith.sub(a.m, m, site), site + 1);
   const V of_b = arith.exp(arith.sub(b.m, m, site + 2), site + 3);

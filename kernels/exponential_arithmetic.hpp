@@ -1,6 +1,6 @@
 // Arithmetic objects with what softmax needs beside the operations of emu/core/emulated.hpp:
-//   exp(x, site), log(x, site); minus_infinity(), is_minus_infinity(x); less(x, y), false if
-//   either is NaN
+//   exp(x, site), log(x, site); minus_infinity(), is_minus_infinity(x), is_nan(x);
+//   less(x, y), false if either is NaN
 // Mpfr (mpfr_arithmetic.hpp) has them too. Host only.
 #pragma once
 
@@ -25,6 +25,7 @@ struct NativeExp : Native<T> {
   T log(T x, u64 /*site*/) const { return std::log(x); }
   T minus_infinity() const { return -std::numeric_limits<T>::infinity(); }
   bool is_minus_infinity(T x) const { return x == minus_infinity(); }
+  bool is_nan(T x) const { return std::isnan(x); }
   bool less(T x, T y) const { return x < y; }
 };
 
@@ -45,6 +46,7 @@ struct EmulatedExp : Emulated<S> {
   bool is_minus_infinity(const value_type& x) const {
     return x.kind == Kind::infinite && x.negative;
   }
+  bool is_nan(const value_type& x) const { return x.kind == Kind::nan; }
   bool less(const value_type& x, const value_type& y) const {
     return compare(x, y) == Ordering::less;
   }

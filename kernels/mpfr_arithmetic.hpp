@@ -37,6 +37,7 @@ struct Mpfr {
     return value_type(-std::numeric_limits<double>::infinity(), digits10_);
   }
   bool is_minus_infinity(const value_type& x) const { return x == minus_infinity(); }
+  bool is_nan(const value_type& x) const { return boost::multiprecision::isnan(x); }
   bool less(const value_type& x, const value_type& y) const { return x < y; }
 
  private:

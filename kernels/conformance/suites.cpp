@@ -7,6 +7,8 @@ namespace halfulp::conformance {
 std::span<const Suite* const> suites() {
   static const Suite* const all[] = {
       &sum_suite(),
+      &attention_suite(),
+      &attention_decode_suite(),
   };
   return all;
 }

@@ -6,5 +6,7 @@
 namespace halfulp::conformance {
 
 const Suite& sum_suite();
+const Suite& attention_suite();
+const Suite& attention_decode_suite();
 
 }  // namespace halfulp::conformance

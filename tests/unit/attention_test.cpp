@@ -411,6 +411,17 @@ TEST_CASE("The state of no key is the identity of the merge, bit for bit") {
   CHECK(same(all.o, none.o));
 }
 
+TEST_CASE("A part of which nothing is a number is not dropped by a merge") {
+  const NativeExp<float> a;
+  const AttentionState<float> lost{-infinity, not_a_number, {not_a_number}};
+  for (const auto& other : {AttentionState<float>{1, 2, {3}}, no_keys(a, 1), lost}) {
+    for (const auto& y : {merge(a, lost, other), merge(a, other, lost)}) {
+      CHECK(std::isnan(y.l));
+      CHECK(std::isnan(y.o[0]));
+    }
+  }
+}
+
 TEST_CASE("All trees of merges keep the bound, and none is another's bits") {
   const NativeExp<float> a;
   const Mpfr big(50);
