@@ -22,6 +22,8 @@ std::span<const Suite* const> suites() {
       &adamw_suite(),
       &quantize_suite(),
       &dequantize_suite(),
+      &attention_suite(),
+      &attention_decode_suite(),
   };
   return all;
 }

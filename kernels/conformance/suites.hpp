@@ -21,5 +21,7 @@ const Suite& rotary_suite();
 const Suite& adamw_suite();
 const Suite& quantize_suite();
 const Suite& dequantize_suite();
+const Suite& attention_suite();
+const Suite& attention_decode_suite();
 
 }  // namespace halfulp::conformance
