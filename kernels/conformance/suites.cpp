@@ -9,6 +9,10 @@ std::span<const Suite* const> suites() {
       &sum_suite(),
       &dot_suite(),
       &matmul_suite(),
+      &scaled_matmul_suite(),
+      &int8_matmul_suite(),
+      &int4_matmul_suite(),
+      &bit_planes_suite(),
   };
   return all;
 }

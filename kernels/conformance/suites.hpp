@@ -8,5 +8,9 @@ namespace halfulp::conformance {
 const Suite& sum_suite();
 const Suite& dot_suite();
 const Suite& matmul_suite();
+const Suite& scaled_matmul_suite();
+const Suite& int8_matmul_suite();
+const Suite& int4_matmul_suite();
+const Suite& bit_planes_suite();
 
 }  // namespace halfulp::conformance
