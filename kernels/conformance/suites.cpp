@@ -13,6 +13,7 @@ std::span<const Suite* const> suites() {
       &int8_matmul_suite(),
       &int4_matmul_suite(),
       &bit_planes_suite(),
+      &llm_int8_suite(),
   };
   return all;
 }

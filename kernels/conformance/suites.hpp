@@ -12,5 +12,6 @@ const Suite& scaled_matmul_suite();
 const Suite& int8_matmul_suite();
 const Suite& int4_matmul_suite();
 const Suite& bit_planes_suite();
+const Suite& llm_int8_suite();
 
 }  // namespace halfulp::conformance
