@@ -12,7 +12,7 @@
 //   5. out = s·r[m]·c[n]/127² + Σ x·w over the outliers, in that product's own arithmetic.
 //
 // Step 5 goes once over any arithmetic: sum = a chain of fma over the outliers, from +0; then
-// (s·(r·c))·(1/127²), each rounded, s as it is; then their sum. A kernel may do it otherwise within
+// (s·(r·c))/127², each rounded, s as it is; then their sum. A kernel may do it otherwise within
 // γ_8·|s·r·c/127²| + γ_(outliers + 2)·Σ|x·w|.
 //
 // Traps: 6.0 itself is an outlier; a row of outliers alone has r = 0, and 127·x/r is no number;
@@ -90,7 +90,7 @@ void llm_int8(const A& arith, Value value, MatmulShape s, const float* x, const 
   std::vector<std::int32_t> integers(s.m * s.n);
   int8_matmul(s, q.x.data(), q.w.data(), nullptr, integers.data());
   u64 site = 0;
-  const V unit = value(1.0F / 16129.0F);
+  const V unit = value(16129.0F);  // 127²
   for (std::size_t i = 0; i < s.m; ++i) {
     for (std::size_t j = 0; j < s.n; ++j) {
       V sum = arith.zero();
@@ -101,7 +101,7 @@ void llm_int8(const A& arith, Value value, MatmulShape s, const float* x, const 
       const V whole =
           arith.add(value(static_cast<float>(total - low)), value(static_cast<float>(low)), site++);
       const V scales = arith.mul(value(q.row_absmax[i]), value(q.column_absmax[j]), site++);
-      const V scaled = arith.mul(arith.mul(whole, scales, site), unit, site + 1);
+      const V scaled = arith.div(arith.mul(whole, scales, site), unit, site + 1);
       site += 2;
       out[i * s.n + j] = arith.add(scaled, sum, site++);
     }
