@@ -95,10 +95,10 @@ HALFULP_AVX512_INTEGERS void tile_avx512(const BitPlanes& a, const BitPlanes& b,
         }
       }
       const bool minus = static_cast<std::int64_t>(weight(a, b, i, j)) < 0;
-      const __m128i shift = _mm_cvtsi32_si128(i + j);
+      const int shift = i + j;
       for (std::size_t r = 0; r < tile_lines; ++r) {
         for (std::size_t s = 0; s < tile_lines; ++s) {
-          const __m512i weighted = _mm512_sll_epi64(count[r][s], shift);
+          const __m512i weighted = count[r][s] << shift;
           sum[r][s] =
               minus ? _mm512_sub_epi64(sum[r][s], weighted) : _mm512_add_epi64(sum[r][s], weighted);
         }

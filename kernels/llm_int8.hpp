@@ -12,7 +12,7 @@
 //   5. out = s·r[m]·c[n]/127² + Σ x·w over the outliers, in that product's own arithmetic.
 //
 // Step 5 goes once over any arithmetic: sum = a chain of fma over the outliers, from +0; then
-// (s·(r·c))·(1/127²), each rounded, s as it is; then their sum. A kernel may do it otherwise within
+// (s·(r·c))/127², each rounded, s as it is; then their sum. A kernel may do it otherwise within
 // γ_8·|s·r·c/127²| + γ_(outliers + 2)·Σ|x·w|.
 //
 // Traps: 6.0 itself is an outlier; a row of outliers alone has r = 0, and 127·x/r is no number;
@@ -23,6 +23,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "kernels/int8_matmul.hpp"
@@ -37,9 +38,10 @@ struct LlmInt8Operands {
 };
 
 // rne(127·x / absmax). A quotient of two binary32 numbers that is no tie is at least 2^-26 of
-// itself away from one, so that binary64 decides as the exact quotient does. NaN (of w) gives 0.
+// itself away from one, so that binary64 decides as the exact quotient does. 0 where absmax is no
+// positive number.
 inline std::int8_t absmax_code(float x, float absmax) {
-  if (!(absmax > 0) || x != x) return 0;
+  if (!(absmax > 0) || !std::isfinite(absmax)) return 0;
   const double q = 127.0 * static_cast<double>(x) / static_cast<double>(absmax);
   constexpr double magic = 0x1.8p52;  // adding it rounds to an integer, to nearest even
   return static_cast<std::int8_t>((q + magic) - magic);
@@ -54,15 +56,19 @@ inline LlmInt8Operands llm_int8_operands(MatmulShape s, const float* x, const fl
       if (!(std::fabs(x[i * s.k + k]) < threshold)) outlier[k] = true;
     if (outlier[k]) q.outliers.push_back(k);
   }
+  // A column of w with NaN or an infinity has absmax NaN, and its results are NaN.
+  const auto larger = [](float absmax, float v) {
+    if (!std::isfinite(v) || absmax != absmax) return std::numeric_limits<float>::quiet_NaN();
+    return std::fmax(absmax, std::fabs(v));
+  };
   q.row_absmax.assign(s.m, 0.0F);
   q.column_absmax.assign(s.n, 0.0F);
   for (std::size_t i = 0; i < s.m; ++i)
     for (std::size_t k = 0; k < s.k; ++k)
-      if (!outlier[k]) q.row_absmax[i] = std::fmax(q.row_absmax[i], std::fabs(x[i * s.k + k]));
+      if (!outlier[k]) q.row_absmax[i] = larger(q.row_absmax[i], x[i * s.k + k]);
   for (std::size_t k = 0; k < s.k; ++k)
     for (std::size_t j = 0; j < s.n; ++j)
-      if (!outlier[k])
-        q.column_absmax[j] = std::fmax(q.column_absmax[j], std::fabs(w[k * s.n + j]));
+      if (!outlier[k]) q.column_absmax[j] = larger(q.column_absmax[j], w[k * s.n + j]);
   q.x.assign(s.m * s.k, 0);
   q.w.assign(s.k * s.n, 0);
   for (std::size_t i = 0; i < s.m; ++i)
@@ -84,7 +90,7 @@ void llm_int8(const A& arith, Value value, MatmulShape s, const float* x, const 
   std::vector<std::int32_t> integers(s.m * s.n);
   int8_matmul(s, q.x.data(), q.w.data(), nullptr, integers.data());
   u64 site = 0;
-  const V unit = value(1.0F / 16129.0F);
+  const V unit = value(16129.0F);  // 127²
   for (std::size_t i = 0; i < s.m; ++i) {
     for (std::size_t j = 0; j < s.n; ++j) {
       V sum = arith.zero();
@@ -95,7 +101,7 @@ void llm_int8(const A& arith, Value value, MatmulShape s, const float* x, const 
       const V whole =
           arith.add(value(static_cast<float>(total - low)), value(static_cast<float>(low)), site++);
       const V scales = arith.mul(value(q.row_absmax[i]), value(q.column_absmax[j]), site++);
-      const V scaled = arith.mul(arith.mul(whole, scales, site), unit, site + 1);
+      const V scaled = arith.div(arith.mul(whole, scales, site), unit, site + 1);
       site += 2;
       out[i * s.n + j] = arith.add(scaled, sum, site++);
     }

@@ -24,6 +24,11 @@ std::span<const Suite* const> suites() {
       &dequantize_suite(),
       &attention_suite(),
       &attention_decode_suite(),
+      &scaled_matmul_suite(),
+      &int8_matmul_suite(),
+      &int4_matmul_suite(),
+      &bit_planes_suite(),
+      &llm_int8_suite(),
   };
   return all;
 }

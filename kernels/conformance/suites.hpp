@@ -23,5 +23,10 @@ const Suite& quantize_suite();
 const Suite& dequantize_suite();
 const Suite& attention_suite();
 const Suite& attention_decode_suite();
+const Suite& scaled_matmul_suite();
+const Suite& int8_matmul_suite();
+const Suite& int4_matmul_suite();
+const Suite& bit_planes_suite();
+const Suite& llm_int8_suite();
 
 }  // namespace halfulp::conformance

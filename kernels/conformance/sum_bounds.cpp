@@ -96,7 +96,10 @@ void bound_sum(const SumContext& c, const BoundedSum& x, const std::vector<Bound
     e.bound[i] = infinity;
     return;
   }
-  const double u_out = unit(c.output), half_least = least(c.output) / 2;
+  const double u_out = unit(c.output);
+  // Half of binary64's least number is none of binary64.
+  const double half_least =
+      std::max(least(c.output) / 2, std::numeric_limits<double>::denorm_min());
   const bool same = c.output == c.accumulator;
   const bool cut = c.accumulation >= Accumulation::matrix_unit;
   const double scale = cut ? std::max(s, x.top) : s;

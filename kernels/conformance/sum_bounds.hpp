@@ -47,13 +47,14 @@ struct BoundedSum {
     ++length;
     top = std::max(top, std::fabs(x));
   }
-  // emin of the operands' formats.
-  void product(double a, double b, int a_emin, int b_emin) {
-    sum.add_product(a, b);
+  // emin of the operands' formats. The factors are those of a (x) and b (y), exact in binary64.
+  void product(double a, double b, int a_emin, int b_emin, double x = 1, double y = 1) {
+    sum.add_product(a * x, b * y);
     products = true;
     ++length;
-    if (a != 0 && b != 0 && std::isfinite(a) && std::isfinite(b))
-      top = std::max(top, binade(a, a_emin) * binade(b, b_emin));
+    const double scale = std::fabs(x) * std::fabs(y);
+    if (a != 0 && b != 0 && std::isfinite(a) && std::isfinite(b) && std::isfinite(scale))
+      top = std::max(top, binade(a, a_emin) * binade(b, b_emin) * scale);
   }
 
  private:

@@ -119,3 +119,13 @@ TEST_CASE("builtin dot products keep the suite's bounds", "[conformance]") {
 TEST_CASE("builtin matrix products keep the suite's bounds", "[conformance]") {
   all_builtins_keep(suite_named("matmul"));
 }
+TEST_CASE("builtin scaled products keep the suite's bounds", "[conformance]") {
+  all_builtins_keep(suite_named("scaled-matmul"));
+}
+TEST_CASE("builtin products of integers are exact", "[conformance]") {
+  for (const char* name : {"int8-matmul", "int4-matmul", "bit-planes"})
+    all_builtins_keep(suite_named(name));
+}
+TEST_CASE("builtin LLM.int8 products keep the suite's bounds", "[conformance]") {
+  all_builtins_keep(suite_named("llm-int8"));
+}
