@@ -152,7 +152,6 @@ int attention(void* /*state*/, const halfulp_call* call) {
                         std::vector<float>(static_cast<std::size_t>(s.D)), -infinity, 0};
         };
         Row<f> row = fresh();
-        if constexpr (f == Fault::stale_output) row.o = stale;
         constexpr bool tiled = f != Fault::none && f != Fault::in_double && f != Fault::no_maximum &&
                                f != Fault::backwards;
         if constexpr (f == Fault::split || f == Fault::merge_unweighted) {
@@ -186,6 +185,7 @@ int attention(void* /*state*/, const halfulp_call* call) {
           if (f != Fault::no_normalisation && row.l != 0) r /= row.l;
           if (f == Fault::masked_row_nan && row.l == 0) r = std::numeric_limits<float>::quiet_NaN();
           if constexpr (f == Fault::bfloat16_output) r = as_bfloat16(r);
+          if constexpr (f == Fault::stale_output) r += stale[static_cast<std::size_t>(d)];
           stale[static_cast<std::size_t>(d)] = std::isfinite(r) ? r * 0x1p-8F : 0;
           result.set(at * s.D + d, r);
         }

@@ -264,10 +264,10 @@ def torch_subjects(device: str) -> Iterator[Subject]:
         p.grad = gradient.clone()
         optimizer = torch.optim.AdamW(
             [p],
-            lr=a["rate"],
+            lr=a["lr"],
             betas=(a["beta1"], a["beta2"]),
-            eps=a["epsilon"],
-            weight_decay=a["decay"],
+            eps=a["eps"],
+            weight_decay=a["weight_decay"],
             fused=True,
         )
         optimizer.state[p] = {

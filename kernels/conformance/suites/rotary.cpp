@@ -111,9 +111,8 @@ class Rotary final : public Suite {
       }
     }
     if (family == "special-values") {
-      const std::vector<double> all = boundaries(e, true);
-      for (int k = 0; k < 3; ++k) x.set(draws.below(x.count()), all[draws.below(all.size())]);
-      sine.set(draws.below(sine.count()), all[draws.below(all.size())]);
+      for (int k = 0; k < 3; ++k) x.set(draws.below(x.count()), draws.special(e));
+      sine.set(draws.below(sine.count()), draws.special(e));
     }
     Case c{key, {}, {{"interleaved", interleaved ? 1.0 : 0.0}}, {{"y", e, x.shape}}};
     c.inputs.push_back(std::move(x));
