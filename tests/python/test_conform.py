@@ -509,13 +509,10 @@ def test_jax_gets_and_gives_its_own_arrays() -> None:
     def softmax(x: object) -> object:
         return jax.nn.softmax(x.astype("float32"), axis=1).astype(x.dtype)
 
-    report = hu.conform(
-        softmax, arrays="jax", variant=["float32", "bfloat16"], cases=None, progress=False
-    )
-    failed = Counter(c["family"] for c in report.failures)
-    assert set(failed) <= {"subnormal", "falling", "rising", "all-masked", "masked", "empty"}, (
-        failed
-    )
+    # Families without subnormal numbers: its CPU backend has flushed them, which the suite reports.
+    ids = some("tiny") + some("equal", "bfloat16")
+    report = hu.conform(softmax, arrays="jax", cases=ids, progress=False)
+    assert report.outcome == "pass", report
     assert report.run["environment"]["libraries"]["jax"] == jax.__version__
     wrong = hu.conform(
         lambda x: np.asarray(x), arrays="jax", cases=some("tiny")[:1], progress=False
