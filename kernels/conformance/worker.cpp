@@ -90,7 +90,7 @@ Watched watched[most_watched];
 volatile std::size_t watched_count = 0;
 Control* control_of_handler = nullptr;
 
-// Says what was touched and lets the fault happen again, now by default.
+// Says what was touched and lets the signal come again, now by default.
 void on_fault(int signal, siginfo_t* facts, [[maybe_unused]] void* context) {
   const auto address = reinterpret_cast<std::uintptr_t>(facts->si_addr);
   for (std::size_t i = 0; i < watched_count; ++i) {
@@ -109,6 +109,7 @@ void on_fault(int signal, siginfo_t* facts, [[maybe_unused]] void* context) {
     break;
   }
   std::signal(signal, SIG_DFL);
+  raise(signal);  // blocked until this returns
 }
 
 void watch_faults() {
@@ -391,12 +392,16 @@ void worker_main(const Suite& suite, const std::string& name, std::byte* base, i
 #endif
   const rlimit no_core{0, 0};
   setrlimit(RLIMIT_CORE, &no_core);
+  // Of the program that forked: a test runner's, Python's.
+  for (const int signal : {SIGABRT, SIGFPE, SIGILL, SIGTERM, SIGINT, SIGPIPE})
+    std::signal(signal, SIG_DFL);
   redirect_streams();
   control_of_handler = &control;
   const auto end_with = [&](const std::string& reason) {
     copy_text(control.reason, reason.c_str());
     _exit(exit_with_reason);
   };
+  watch_faults();
   std::optional<Kernel> kernel;
   try {
     kernel.emplace(suite, name, control);
