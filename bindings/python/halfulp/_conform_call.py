@@ -28,6 +28,7 @@ Made = dict[str, Any]  # of the engine's make: inputs, attributes, outputs
 LIBRARIES = ("numpy", "torch", "cupy", "jax")
 DTYPES = ("native", "float32", "codes")
 _PLAIN = ("float32", "float64", "float16", "int8", "uint8", "int32", "int64")  # NumPy has them
+_LONGEST = 500  # characters of what a kernel says
 _START = 60.0  # seconds that a process may take to start, beyond the limit for its first case
 
 
@@ -96,6 +97,8 @@ class Arrays:
             raise ValueError(f"arrays is {self.library!r}, but must be {', '.join(LIBRARIES)}")
         if self.dtypes not in DTYPES:
             raise ValueError(f"dtypes is {self.dtypes!r}, but must be {', '.join(DTYPES)}")
+        if not isinstance(self.device, str | None):
+            raise TypeError(f"device is {self.device!r}, but must be text such as 'cuda:0'")
         if self.library == "numpy" and self.device not in (None, "cpu"):
             raise ValueError(
                 f"device is {self.device!r}, but NumPy's arrays are in the memory of the host; "
@@ -274,13 +277,22 @@ def _described(wanted: Mapping[str, tuple[str, list[int]]]) -> str:
 
 
 def _sentence(error: BaseException) -> str:
+    """One line that any file and terminal can take."""
     text = " ".join(str(error).split())
+    text = "".join(c if c.isprintable() else "\ufffd" for c in text)
+    text = text if len(text) <= _LONGEST else text[: _LONGEST - 2] + " …"
     return f"raised {type(error).__name__}" + (f": {text}" if text else "")
 
 
 def call(kernel: Kernel, made: Made, arrays: Arrays) -> Answer:
     """One call in this process; whatever the kernel raises becomes a sentence."""
-    inputs = {n: arrays.make(e, tuple(s), b) for n, (e, s, b) in made["inputs"].items()}
+    try:
+        inputs = {n: arrays.make(e, tuple(s), b) for n, (e, s, b) in made["inputs"].items()}
+    except Exception as error:
+        if arrays.on_host:
+            raise
+        # As after an illegal access: every later call of CUDA fails too.
+        return Answer(None, "fail", f"after earlier cases its device {_sentence(error)}")
     # What it got, as arrays: widened ones have other bytes than the case.
     watched = {} if arrays.library == "jax" else {n: arrays.bytes_of(x) for n, x in inputs.items()}
     arrays.wait()

@@ -332,7 +332,8 @@ def _farness(row: tuple[str, float, float]) -> float:
 def _left_out(records: Sequence[Record]) -> str:
     """Waived, unsupported, not evidenced."""
     s, run = recs.of_type(records, "summary")[0], recs.of_type(records, "run")[0]
-    everything = [*recs.of_type(records, "case"), *recs.of_type(records, "check")]
+    checks = [c for c in recs.of_type(records, "check") if c.get("promised", True)]
+    everything = [*recs.of_type(records, "case"), *checks]
     out = ""
     for outcome in ("waived", "unsupported", "not-evidenced"):
         found = [r for r in everything if r["outcome"] == outcome]

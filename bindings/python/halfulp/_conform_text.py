@@ -158,8 +158,8 @@ def table(records: Sequence[Record]) -> str:
         p = number(c.get("p_value"))
         about = c["reason"] or f"{c['cases']} cases"
         shown = "" if math.isnan(p) else f", p = {short(p)}"
-        outcome = c["outcome"] if c.get("promised", True) else "not promised"
-        out.append(f"{'check':18} {c['name']:22} {outcome}: {about}{shown}")
+        if c.get("promised", True):
+            out.append(f"{'check':18} {c['name']:22} {c['outcome']}: {about}{shown}")
     bad = [c for c in recs.of_type(records, "case") if c["outcome"] == "fail"]
     for c in bad[:_FAILURES_SHOWN]:
         out += [f"{c['id']}: {c['reason']}", f"    {c['replay']}"]
