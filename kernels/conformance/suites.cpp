@@ -9,6 +9,8 @@ std::span<const Suite* const> suites() {
       &sum_suite(),
       &attention_suite(),
       &attention_decode_suite(),
+      &attention_backward_suite(),
+      &attention_merge_suite(),
   };
   return all;
 }

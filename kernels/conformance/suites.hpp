@@ -8,5 +8,7 @@ namespace halfulp::conformance {
 const Suite& sum_suite();
 const Suite& attention_suite();
 const Suite& attention_decode_suite();
+const Suite& attention_backward_suite();
+const Suite& attention_merge_suite();
 
 }  // namespace halfulp::conformance
