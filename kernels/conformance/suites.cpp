@@ -29,6 +29,8 @@ std::span<const Suite* const> suites() {
       &int4_matmul_suite(),
       &bit_planes_suite(),
       &llm_int8_suite(),
+      &attention_backward_suite(),
+      &attention_merge_suite(),
   };
   return all;
 }

@@ -28,5 +28,7 @@ const Suite& int8_matmul_suite();
 const Suite& int4_matmul_suite();
 const Suite& bit_planes_suite();
 const Suite& llm_int8_suite();
+const Suite& attention_backward_suite();
+const Suite& attention_merge_suite();
 
 }  // namespace halfulp::conformance

@@ -542,6 +542,98 @@ TEST_CASE("Attention of emulated binary32 keeps the same bound") {
   }
 }
 
+namespace {
+
+struct Gradients {
+  std::vector<float> dq, dk, dv;
+};
+
+Gradients gradients(const Case& c, const Result& forward, const std::vector<float>& dout,
+                    const BackwardForm& form, const VectorLevel* level, int threads = 1) {
+  Gradients g{std::vector<float>(c.q.size(), -77), std::vector<float>(c.k.size(), -77),
+              std::vector<float>(c.k.size(), -77)};
+  if (level == nullptr)
+    attention_backward(all_in(NativeExp<float>{}), form, c.shape, c.scale, c.causal, c.q.data(),
+                       c.k.data(), c.v.data(), dout.data(), forward.out.data(), forward.lse.data(),
+                       g.dq.data(), g.dk.data(), g.dv.data());
+  else
+    attention_backward_float32(c.shape, c.scale, c.causal, c.q.data(), c.k.data(), c.v.data(),
+                               dout.data(), forward.out.data(), forward.lse.data(), g.dq.data(),
+                               g.dk.data(), g.dv.data(), threads, form, *level);
+  return g;
+}
+
+}  // namespace
+
+TEST_CASE("Gradients in vectors are the template's, for any level, tile, threads and mask") {
+  unsigned seed = 300;
+  for (const AttentionShape& s : shapes) {
+    for (const bool causal : {false, true}) {
+      const Case c = draw(s, causal, seed += 3);
+      const std::vector<float> dout = normal(c.q.size(), seed + 1000);
+      const Result forward = of(c, {AttentionKind::flash, 64, 16});
+      for (const BackwardForm form : {BackwardForm{}, {1, 1}, {7, 48}, {1000, 1000}}) {
+        const Gradients want = gradients(c, forward, dout, form, nullptr);
+        for (const VectorLevel level : vector_levels()) {
+          for (const int threads : {1, 3}) {
+            const Gradients got = gradients(c, forward, dout, form, &level, threads);
+            CHECK(same(got.dq, want.dq));
+            CHECK(same(got.dk, want.dk));
+            CHECK(same(got.dv, want.dv));
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("Gradients of attention are those of differences, in 50 digits") {
+  using Big = Mpfr::value_type;
+  const Mpfr big(50);
+  const AttentionArithmetic<Mpfr> a = all_in(big);
+  const Big step("1e-12");
+  for (const bool causal : {false, true}) {
+    const Case c = draw({2, 3, 4, 2, 3}, causal, 77);
+    const AttentionShape& s = c.shape;
+    const auto wide = [](const std::vector<float>& x) {
+      std::vector<Big> y;
+      for (const float e : x) y.emplace_back(e);
+      return y;
+    };
+    std::vector<Big> q = wide(c.q), k = wide(c.k), v = wide(c.v);
+    const std::vector<Big> dout = wide(normal(c.q.size(), 5));
+    const Big scale(c.scale);
+    std::vector<Big> out(q.size()), lse(s.batch * s.heads * s.queries);
+    const auto loss = [&] {
+      attention(a, {AttentionKind::flash, 2, 1}, s, scale, causal, q.data(), k.data(), v.data(),
+                out.data(), lse.data());
+      Big sum(0);
+      for (std::size_t i = 0; i < out.size(); ++i) sum += out[i] * dout[i];
+      return sum;
+    };
+    loss();
+    std::vector<Big> dq(q.size()), dk(k.size()), dv(v.size());
+    attention_backward(a, {2, 3}, s, scale, causal, q.data(), k.data(), v.data(), dout.data(),
+                       out.data(), lse.data(), dq.data(), dk.data(), dv.data());
+    const auto check = [&](std::vector<Big>& x, const std::vector<Big>& gradient) {
+      for (std::size_t i = 0; i < x.size(); ++i) {
+        const Big at = x[i];
+        x[i] = at + step;
+        const Big above = loss();
+        x[i] = at - step;
+        const Big below = loss();
+        x[i] = at;
+        const Big difference = (above - below) / (2 * step) - gradient[i];
+        CHECK(difference < Big("1e-20"));
+        CHECK(difference > Big("-1e-20"));
+      }
+    };
+    check(q, dq);
+    check(k, dk);
+    check(v, dv);
+  }
+}
+
 TEST_CASE("Bad forms of attention are refused in a sentence") {
   const Case c = draw({1, 1, 1, 1, 1}, false, 1);
   CHECK_THROWS_AS(of(c, {AttentionKind::flash, 0, 1}), std::invalid_argument);
@@ -549,6 +641,11 @@ TEST_CASE("Bad forms of attention are refused in a sentence") {
   CHECK_THROWS_AS(of(c, {AttentionKind::split, 4, 1, 0}), std::invalid_argument);
   CHECK_THROWS_AS(of(c, {AttentionKind::fixed_maximum, 4, 1}), std::invalid_argument);
   CHECK_THROWS_AS(fast(c, 0, 1, vector_level()), std::invalid_argument);
+  const VectorLevel level = vector_level();
+  for (const VectorLevel* l : {static_cast<const VectorLevel*>(nullptr), &level}) {
+    CHECK_THROWS_AS(gradients(c, empty(c.shape), c.q, {0, 1}, l), std::invalid_argument);
+    CHECK_THROWS_AS(gradients(c, empty(c.shape), c.q, {1, 0}, l), std::invalid_argument);
+  }
 }
 
 // Half a minute: run by its tag.
