@@ -31,6 +31,8 @@ std::span<const Suite* const> suites() {
       &llm_int8_suite(),
       &attention_backward_suite(),
       &attention_merge_suite(),
+      &sum_suite(),         &dot_suite(),         &matmul_suite(),     &scaled_matmul_suite(),
+      &int8_matmul_suite(), &int4_matmul_suite(), &bit_planes_suite(), &llm_int8_suite(),
   };
   return all;
 }
