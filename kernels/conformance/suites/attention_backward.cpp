@@ -25,7 +25,7 @@
 #include "kernels/attention_float32.hpp"
 #include "kernels/conformance/suites.hpp"
 #include "kernels/conformance/suites/attention_cases.hpp"
-#include "kernels/exponential_arithmetic.hpp"
+#include "kernels/attention_arithmetic.hpp"
 
 namespace halfulp::conformance {
 

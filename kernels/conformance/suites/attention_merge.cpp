@@ -20,7 +20,7 @@
 #include "kernels/conformance/draws.hpp"
 #include "kernels/conformance/suites.hpp"
 #include "kernels/double_double.hpp"
-#include "kernels/exponential_arithmetic.hpp"
+#include "kernels/attention_arithmetic.hpp"
 
 namespace halfulp::conformance {
 
