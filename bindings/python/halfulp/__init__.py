@@ -61,8 +61,9 @@ from halfulp._operations import (
     scalb,
     total_order,
 )
-from halfulp._probes import Features, probe_unit
+from halfulp._probes import Features, probe_order, probe_unit
 from halfulp._refinement import Refinement, refine
+from halfulp._sum_order import SumOrder, UnknownOrderError
 from halfulp._threads import set_threads, threads
 
 if TYPE_CHECKING:
@@ -85,6 +86,8 @@ __all__ = [
     "Quantized",
     "Refinement",
     "RoundingError",
+    "SumOrder",
+    "UnknownOrderError",
     "VectorCodebook",
     "VectorQuantized",
     "__version__",
@@ -124,6 +127,7 @@ __all__ = [
     "number_systems",
     "pack",
     "probability",
+    "probe_order",
     "probe_unit",
     "quantize",
     "quantize_codebook",
