@@ -3,6 +3,7 @@
 python tests/hardware/library_gemm.py record OUT.json --library LIB.so   (CUDA device, torch; LIB.so:
                                                             the target halfulp-library)
 python tests/hardware/library_gemm.py check data/hardware/h200/gemm.json  (needs halfulp; no GPU)
+python tests/hardware/library_gemm.py table data/hardware/h200/gemm.json [--page docs/matrix-units.md]
 
 For each product `record` finds the order by halfulp._sum_order, at every place of the result, predicts
 all elements of two products of hard operands with the model of the matrix unit, compares the bits, and
@@ -17,6 +18,7 @@ import ctypes
 import datetime
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 import time
@@ -206,6 +208,72 @@ def check(path: Path) -> tuple[int, int]:
 def title(record: dict[str, Any]) -> str:
     shape = " x ".join(str(x) for x in record["shape"])
     return f"{record['library']} {shape} {record['name']}"
+
+
+MARKS = ("<!-- begin library products -->\n", "<!-- end library products -->")
+
+
+def in_short(record: dict[str, Any]) -> str:
+    """The order without what the columns of shape and unit say."""
+    from halfulp._sum_order import SumOrder
+
+    if record["order"] is None:
+        return str(record["verdict"])
+    if record["unit"] == ["binary32 fma"]:
+        return "a tree of single products"
+    text = str(SumOrder.from_json(unpacked(record["order"]))).removesuffix(", then c")
+    text = re.sub(r",? ?(a chain|chains) of blocks of \d+", "", text)
+    sums = [re.sub(r"k = \d+:\d+( in )?", "", x) or "one chain" for x in text.split(" + ")]
+    if len(sums) == 1:
+        return sums[0]
+    same = len(set(sums)) == 1
+    return f"{len(sums)} sums: {sums[0] + ' each' if same else ', '.join(sums)}"
+
+
+def table_of(path: Path) -> str:
+    """The recorded products in Markdown, those of one shape and type in a row."""
+    table = json.loads(path.read_text(encoding="utf-8"))
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for r in table["products"]:
+        fast = {True: ", fast", False: ", not fast"}["fast" in r["name"]] * (r["type"] == "e4m3")
+        key = (" × ".join(str(x) for x in r["shape"]), r["type"].upper() + fast)
+        empty: dict[str, Any] = {"orders": {}, "compared": 0, "mismatched": 0, "refuted": []}
+        row = rows.setdefault(key, empty)
+        chosen = "torch" if r["library"] == "torch" else r["name"].partition(", ")[2]
+        chosen = chosen.replace("no. 1 ", "first ").replace(", binary32", "")
+        chosen = re.sub(", (the result's type|in place)", r" (\\1)", chosen)
+        by = row["orders"].setdefault(in_short(r), [])
+        if chosen not in by:
+            by.append(chosen)
+        row["unit"] = ", ".join(f"`{u}`" for u in r.get("unit", []))
+        row["compared"] += r.get("compared", 0)
+        row["mismatched"] += r.get("mismatched", 0)
+        if r["out"] == "f32" and r["order"] is not None:
+            row["refuted"] += [
+                r["refuted"][x] for x in ("one chain", "two halves") if x in r["refuted"]
+            ]
+    lines = [
+        "| M × N × K | type | unit | order: by whom | compared | mismatched | refuted |",
+        "|---|---|---|---|---:|---:|---:|",
+    ]
+    for (shape, kind), row in rows.items():
+        orders = "<br>".join(f"{order}: {', '.join(by)}" for order, by in row["orders"].items())
+        least = f"{min(row['refuted']):.2f}" if row["refuted"] else ""
+        lines.append(
+            f"| {shape} | {kind} | {row['unit']} | {orders} | {row['compared']:,} "
+            f"| {row['mismatched']} | {least} |"
+        )
+    compared, wrong = (
+        sum(r.get(x, 0) for r in table["products"]) for x in ("compared", "mismatched")
+    )
+    known = sum(r["order"] is not None for r in table["products"])
+    lines += [
+        "",
+        f"{len(table['products'])} products, of {known} the order is known; {compared:,} results "
+        f"compared, {wrong} mismatched. {table['device']}, driver {table['driver']}, CUDA "
+        f"{table['toolkit']}, torch {table['torch']}, cuBLASLt {table['cublasLt']}, {table['date']}.",
+    ]
+    return "\n".join(lines) + "\n"
 
 
 # ---------------------------------------------------------------- recording, on a GPU
@@ -731,9 +799,10 @@ def compact(table: dict[str, Any]) -> str:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("command", choices=("record", "check"))
+    parser.add_argument("command", choices=("record", "check", "table"))
     parser.add_argument("path", type=Path)
     parser.add_argument("--library")
+    parser.add_argument("--page", type=Path)
     parser.add_argument("--shape", type=int, nargs=3)
     parser.add_argument("--only")
     parser.add_argument("--few", action="store_true")
@@ -742,6 +811,13 @@ if __name__ == "__main__":
     given = parser.parse_args()
     if given.command == "record":
         record(given)
+    elif given.command == "table":
+        text = table_of(given.path)
+        print(text, end="")
+        if given.page is not None:
+            head, _, rest = given.page.read_text(encoding="utf-8").partition(MARKS[0])
+            tail = rest.partition(MARKS[1])[2]
+            given.page.write_text(f"{head}{MARKS[0]}{text}{MARKS[1]}{tail}", encoding="utf-8")
     else:
         compared, mismatched = check(given.path)
         print(f"{given.path}: compared {compared}, mismatched {mismatched}")
