@@ -241,7 +241,7 @@ def table_of(path: Path) -> str:
         row = rows.setdefault(key, empty)
         chosen = "torch" if r["library"] == "torch" else r["name"].partition(", ")[2]
         chosen = chosen.replace("no. 1 ", "first ").replace(", binary32", "")
-        chosen = re.sub(", (the result's type|in place)", r" (\\1)", chosen)
+        chosen = re.sub(", (the result's type|in place)", r" (\1)", chosen)
         by = row["orders"].setdefault(in_short(r), [])
         if chosen not in by:
             by.append(chosen)
