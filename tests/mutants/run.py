@@ -647,6 +647,7 @@ MUTANTS = [
 SOURCES = [
     "tests/verify/main.cpp",
     "tests/verify/verify.cpp",
+    "tests/verify/hardware.cpp",
     "tests/verify/small_formats.cpp",
     "tests/verify/wide_formats.cpp",
     "tests/verify/float32_path.cpp",
