@@ -62,9 +62,10 @@ from halfulp._operations import (
     scalb,
     total_order,
 )
-from halfulp._probes import Features, probe_unit
+from halfulp._probes import Features, probe_order, probe_unit
 from halfulp._refinement import Refinement, refine
 from halfulp._suites import Suite, TestCase, suite, suites
+from halfulp._sum_order import SumOrder, UnknownOrderError
 from halfulp._threads import set_threads, threads
 
 if TYPE_CHECKING:
@@ -90,7 +91,9 @@ __all__ = [
     "Report",
     "RoundingError",
     "Suite",
+    "SumOrder",
     "TestCase",
+    "UnknownOrderError",
     "VectorCodebook",
     "VectorQuantized",
     "__version__",
@@ -131,6 +134,7 @@ __all__ = [
     "number_systems",
     "pack",
     "probability",
+    "probe_order",
     "probe_unit",
     "quantize",
     "quantize_codebook",

@@ -335,6 +335,12 @@ def _conform(options: argparse.Namespace) -> int:
 def _add_models(commands: "_Commands") -> None:
     parser = _add(commands, "models", _models, "show matrix units of hardware and their evidence")
     parser.add_argument("names", nargs="*", metavar="NAME", help="a unit's name")
+    parser.add_argument(
+        "--recorded",
+        type=Path,
+        metavar="FILE.bits",
+        help="compare one unit (a name or FILE.toml) with results of hardware",
+    )
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--probe", action="store_true", help="the features that products show")
     what.add_argument("--errors", action="store_true", help="the errors of long sums (a minute)")
@@ -363,6 +369,13 @@ def _add_matmul(commands: "_Commands") -> None:
         default="published",
         metavar="E",
         help="what must support a named unit: hardware, published (default) or any",
+    )
+    parser.add_argument(
+        "--scales",
+        type=Path,
+        nargs=2,
+        metavar=("OF_A.npy", "OF_B.npy"),
+        help="block scales, for units that have them: (M, K/n) and (K/n, N)",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="D.npy", help="the result")
 
