@@ -229,6 +229,7 @@ TEST_CASE("bounds, ulps and conditions are held to their constants") {
   CHECK_FALSE(passes(one.with(1.5 + 5 * 0x1p-23, "condition:1")));
   CHECK(passes(one.with(1.5 + 5 * 0x1p-23, "condition:1.25")));
   CHECK_FALSE(passes(one.with(1.5 + 5 * 0x1p-23, "condition:1.25+bound")));
+  CHECK_FALSE(passes(one.with(1.5 + 5 * 0x1p-23, "bound+condition:1.25")));
   CHECK(passes(one.with(1.5, "bit-exact:correctly-rounded")));
   CHECK_FALSE(passes(one.with(1.5 + 0x1p-23, "bit-exact:correctly-rounded")));
   CHECK(one.with(1.5, "run-to-run").outcome == Outcome::not_evidenced);
@@ -391,29 +392,65 @@ TEST_CASE("a session judges, waives, checks and sums up") {
   CHECK(unused);
 }
 
+TEST_CASE("calls that differ, and the worse of two, are seen") {
+  SessionOptions options;
+  options.suite = "sum";
+  options.promise = "bound+run-to-run+batch";
+  Session session(options);
+  const CaseId id = parse_case_id("sum/1/float32/spread/0");
+  const Case c = make_case(id);
+  const std::vector<Tensor> y = run_here(session.suite().builtins().front(), "sum", c);
+  std::vector<Tensor> other = y;
+  other[0].set_code(1, other[0].code(1) ^ 1);
+  session.judge(id, c, y, 0, &other);
+  CHECK(session.last().outcome == Outcome::pass);
+  for (const FurtherCall& call : session.calls(id, c)) {
+    if (call.check == "run-to-run") {
+      session.compare(call, id, c, y, other, "");
+    } else {
+      session.compare(call, id, c, y, {}, "died");
+    }
+  }
+  session.finish(0);
+  CHECK(session.outcome() == Outcome::fail);
+  CHECK_THAT(session.check_notes()[0].reason, ContainsSubstring("[rows 0:1]: died (and "));
+  CHECK_THAT(session.check_notes()[1].reason, ContainsSubstring("spread/0: y[1] was 0x"));
+  other[0].set(0, nan);
+  session.judge(id, c, y, 0, &other);
+  CHECK(session.last().outcome == Outcome::fail);
+  session.judge(id, c, other, 0, &y);
+  CHECK(session.last().outcome == Outcome::fail);
+}
+
 TEST_CASE("a bias that no bound sees fails the statistics, and no correct kernel does") {
   SessionOptions options;
   options.suite = "sum";
   options.promise = "bound+statistical:mean,1e-4+statistical:sign,1e-4";
-  for (const bool biased : {false, true}) {
+  // Exact sums with their last bit cut off, or set: inside the bound.
+  for (const auto& [towards, seen] : {std::pair{"nearest", ""},
+                                      {"zero", "mean signed error of magnitudes is -"},
+                                      {"infinity", "mean signed error of values is "}}) {
     Session session(options);
     const Suite& suite = session.suite();
     for (const CaseKey& key : suite.cases("float32", Level::full)) {
       if (key.family != "spread") continue;
       const Case c = make_case(id_of(suite, key));
       std::vector<Tensor> y = run_here(suite.builtins().front(), suite.name(), c);
-      // Exact sums, with their last bit cut off: inside the bound.
-      if (biased) {
+      if (*seen != '\0') {
         const Expected e = suite.expect(c)[0];
         for (std::size_t i = 0; i < y[0].count(); ++i) {
           y[0].set(i, e.reference[i]);
-          y[0].set_code(i, y[0].code(i) & ~std::uint64_t{1});
+          const std::uint64_t even = y[0].code(i) & ~std::uint64_t{1};
+          const bool up = *towards == 'i' && e.reference[i] > 0;
+          y[0].set_code(i, even + (up ? 2 : 0));
         }
       }
-      CHECK_THAT(session.judge(id_of(suite, key), c, y, 0), ContainsSubstring("\"pass\""));
+      session.judge(id_of(suite, key), c, y, 0);
+      CHECK(session.last().outcome == Outcome::pass);
     }
     session.finish(0);
-    CHECK(session.outcome() == (biased ? Outcome::fail : Outcome::pass));
+    CHECK(session.outcome() == (*seen != '\0' ? Outcome::fail : Outcome::pass));
+    CHECK_THAT(session.check_notes()[0].reason, ContainsSubstring(seen));
   }
 }
 
@@ -596,6 +633,7 @@ TEST_CASE("cases and results as text") {
         {"case sum/1/float32/small/0\n", "has no end"},
         {"case sum/1/float32/small/0\noutput z\n\nend\n", "\"z\" that the case does not have"},
         {"case sum/1/float32/small/0\noutput y\n1 2\nend\n", "line 3 of the results has 2 codes"},
+        {"case sum/1/float32/small/0\noutput y\n1 2 3 4\nend\n", "has 4 codes"},
         {"case sum/1/float32/small/0\noutput y\n1 x 3\nend\n", "no hexadecimal code, at element 1"},
         {"case sum/1/float32/small/0\nfoo\nend\n", "has \"foo\""},
         {"again batch\n", "no case after its check"}}) {
