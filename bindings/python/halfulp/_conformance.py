@@ -401,13 +401,15 @@ def _check_call(subject: Subject, ids: Sequence[str]) -> None:
 
 
 def _name_of(kernel: Kernel) -> tuple[str, bool]:
-    """module:function, and whether it can be imported by that name."""
+    """module:function, and whether it can be imported by that name; else the function's own."""
     module = getattr(kernel, "__module__", None) or type(kernel).__module__
     name = getattr(kernel, "__qualname__", None) or type(kernel).__qualname__
     found: Any = sys.modules.get(module)
     for part in name.split("."):
         found = getattr(found, part, None)
-    return f"{module}:{name}", found is kernel and module != "__main__"
+    if found is kernel and module != "__main__":
+        return f"{module}:{name}", True
+    return name, False
 
 
 def _into(path: recs.Path_ | None, text: str) -> str:
