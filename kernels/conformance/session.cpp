@@ -246,12 +246,9 @@ std::string Session::record(const CaseId& id, const Case& c, Judgement j, double
     max_ulp_ = std::max(max_ulp_, j.max_ulp);
     max_ratio_ = std::max(max_ratio_, j.max_ratio);
     if (j.elements > 0) {
-      Squares& squares = squares_[id.key.variant + "/" + id.key.family];
-      squares.kernel += j.squares;
-      squares.baseline += j.baseline_squares;
-      ++squares.cases;
+      samples_.push_back({name, id.key.variant + "/" + id.key.family, j.counted > 0, j.mean_signed,
+                          j.mean_signed_magnitude, j.squares, j.baseline_squares});
     }
-    if (j.counted > 0) samples_.push_back({name, j.mean_signed, j.mean_signed_magnitude});
   }
   Json histogram = Json::object();
   for (std::size_t bin = 0; bin < j.histogram.size(); ++bin) {
@@ -358,10 +355,10 @@ std::string Session::state() const {
     text << "check " << name << ' ' << check.cases << ' ' << check.failures << ' ' << check.reason
          << '\n';
   for (const Waiver& waiver : waivers_) text << "waiver " << waiver.used << '\n';
-  for (const auto& [name, s] : squares_)
-    text << "squares " << s.kernel << ' ' << s.baseline << ' ' << s.cases << ' ' << name << '\n';
-  for (const Sample& s : samples_)
-    text << "sample " << s.value << ' ' << s.magnitude << ' ' << s.id << '\n';
+  for (const Sample& s : samples_) {
+    text << "sample " << s.counted << ' ' << s.value << ' ' << s.magnitude << ' ' << s.squares
+         << ' ' << s.baseline_squares << ' ' << s.family << ' ' << s.id << '\n';
+  }
   return text.str();
 }
 
@@ -400,20 +397,14 @@ void Session::merge(const std::string& state) {
       std::size_t used = 0;
       words >> used;
       if (waiver < waivers_.size()) waivers_[waiver++].used += used;
-    } else if (what == "squares") {
-      const double kernel = number(words), baseline = number(words);
-      std::uint64_t cases = 0;
-      words >> cases >> std::ws;
-      std::getline(words, name);
-      Squares& squares = squares_[name];
-      squares.kernel += kernel;
-      squares.baseline += baseline;
-      squares.cases += cases;
     } else if (what == "sample") {
-      Sample sample{};
+      Sample sample;
+      words >> sample.counted;
       sample.value = number(words);
       sample.magnitude = number(words);
-      words >> std::ws;
+      sample.squares = number(words);
+      sample.baseline_squares = number(words);
+      words >> sample.family >> std::ws;
       std::getline(words, sample.id);
       samples_.push_back(sample);
     }
@@ -452,6 +443,7 @@ std::string Session::statistic_record(const Statistic& statistic, bool promised)
   const char* name = mean ? "mean" : "sign";
   std::vector<double> values, magnitudes;
   for (const Sample& s : samples_) {
+    if (!s.counted) continue;
     values.push_back(s.value);
     magnitudes.push_back(s.magnitude);
   }
@@ -484,15 +476,18 @@ std::string Session::statistic_record(const Statistic& statistic, bool promised)
 // The family whose errors are the largest beside the baseline's.
 std::string Session::baseline_record() {
   const bool promised = promise_.baseline > 0;
+  std::map<std::string, std::pair<double, double>> families;
+  for (const Sample& s : samples_) {
+    families[s.family].first += s.squares;
+    families[s.family].second += s.baseline_squares;
+  }
   double largest = -1;
-  const std::pair<const std::string, Squares>* worst = nullptr;
-  std::uint64_t cases = 0;
-  for (const auto& row : squares_) {
-    const double multiple = std::sqrt(multiple_of(row.second.kernel, row.second.baseline));
-    cases += row.second.cases;
+  const std::string* worst = nullptr;
+  for (const auto& [name, squares] : families) {
+    const double multiple = std::sqrt(multiple_of(squares.first, squares.second));
     if (multiple <= largest) continue;
     largest = multiple;
-    worst = &row;
+    worst = &name;
   }
   if (worst == nullptr) {
     return check_record("baseline", Outcome::not_evidenced, "no case has an error to compare", 0,
@@ -501,12 +496,12 @@ std::string Session::baseline_record() {
   const bool kept = largest <= promise_.baseline;
   const Outcome outcome = !promised ? Outcome::not_evidenced : kept ? Outcome::pass : Outcome::fail;
   const std::string reason =
-      "in " + worst->first + " errors are " + number_text(largest) + " times the baseline's";
+      "in " + *worst + " errors are " + number_text(largest) + " times the baseline's";
   return check_record("baseline", outcome,
                       !promised ? reason + "; nothing is promised"
                       : kept    ? ""
                                 : reason + ", not " + number_text(promise_.baseline),
-                      cases, &largest, nullptr, promised);
+                      samples_.size(), &largest, nullptr, promised);
 }
 
 std::vector<std::string> Session::finish(double seconds) {

@@ -94,13 +94,12 @@ class Session {
     std::uint64_t cases = 0, failures = 0;
     std::string reason;
   };
+  // Of a case with elements; `counted`: it has mean signed errors.
   struct Sample {
-    std::string id;
-    double value, magnitude;
-  };
-  struct Squares {
-    double kernel = 0, baseline = 0;
-    std::uint64_t cases = 0;
+    std::string id, family;  // family: "VARIANT/FAMILY"
+    bool counted = false;
+    double value = 0, magnitude = 0;
+    double squares = 0, baseline_squares = 0;
   };
 
   std::string record(const CaseId& id, const Case& c, Judgement judgement, double seconds);
@@ -120,7 +119,6 @@ class Session {
   std::string started_;
   std::map<std::string, Check> checks_;
   std::vector<Sample> samples_;
-  std::map<std::string, Squares> squares_;  // by "VARIANT/FAMILY"
   std::uint64_t count_[5] = {};
   std::uint64_t check_count_[5] = {};
   std::uint64_t elements_ = 0;

@@ -276,7 +276,7 @@ TEST_CASE("statistics: known values") {
   // I_x(a, b): of a uniform, and of a binomial counted by hand.
   CHECK(std::fabs(incomplete_beta(1, 1, 0.3) - 0.3) < 1e-14);
   CHECK(std::fabs(incomplete_beta(2, 3, 0.5) - 0.6875) < 1e-14);
-  // SciPy 1.16: betainc.
+  // SciPy: betainc.
   CHECK(std::fabs(incomplete_beta(300, 200, 0.6) - 0.49757138368006865) < 1e-12);
   CHECK(std::fabs(incomplete_beta(0.5, 500, 0.001) - 0.6826895526902824) < 1e-12);
   // Student's t with 9 degrees of freedom: 2.262157 is the 5 % point, two-sided.
