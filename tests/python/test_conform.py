@@ -443,6 +443,28 @@ def test_waived_failures_do_not_fail_the_run(tmp_path: Path) -> None:
     assert {c["name"]: c["outcome"] for c in report.checks}["run-to-run"] == "waived"
 
 
+def test_the_program_s_lines_are_waivers_too(tmp_path: Path) -> None:
+    (tmp_path / "w.txt").write_text(
+        "# known\n\nsoftmax/*/large/*   no maximum yet\ncheck:batch tiles\n"
+    )
+    found = recs.read_waivers(tmp_path / "w.txt")
+    assert found == [
+        recs.Waiver("case", "softmax/*/large/*", "no maximum yet"),
+        recs.Waiver("check", "batch", "tiles"),
+    ]
+    (tmp_path / "w.txt").write_text("softmax/*\n")
+    with pytest.raises(ValueError, match=r"w\.txt, line 1 \(softmax/\*\) has no reason"):
+        recs.read_waivers(tmp_path / "w.txt")
+
+
+def test_a_promise_of_bits_alone_is_decided_by_its_checks() -> None:
+    ids = some("normal")
+    report = hu.conform(kernels.no_maximum, "softmax", "run-to-run", cases=ids, progress=False)
+    assert report.outcome == "pass"
+    assert report.summary["not_evidenced"] == len(ids)
+    assert repr(report).endswith(f"PASS: run-to-run kept; {len(ids)} not evidenced")
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [

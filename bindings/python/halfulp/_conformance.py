@@ -12,11 +12,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from halfulp import _conform as engine
 from halfulp import _conform_environment as environment
 from halfulp import _conform_records as recs
 from halfulp._conform_call import Answer, Apart, Arrays, Here, Kernel
 from halfulp._conform_records import Record
-from halfulp._suites import LEVELS, Expected, Suite, TestCase, as_array, engine, expected
+from halfulp._suites import LEVELS, Expected, Suite, TestCase, as_array, expected
 from halfulp._suites import suite as _suite_named
 
 if TYPE_CHECKING:
