@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -441,6 +443,28 @@ def test_waived_failures_do_not_fail_the_run(tmp_path: Path) -> None:
     assert {c["name"]: c["outcome"] for c in report.checks}["run-to-run"] == "waived"
 
 
+def test_the_program_s_lines_are_waivers_too(tmp_path: Path) -> None:
+    (tmp_path / "w.txt").write_text(
+        "# known\n\nsoftmax/*/large/*   no maximum yet\ncheck:batch tiles\n"
+    )
+    found = recs.read_waivers(tmp_path / "w.txt")
+    assert found == [
+        recs.Waiver("case", "softmax/*/large/*", "no maximum yet"),
+        recs.Waiver("check", "batch", "tiles"),
+    ]
+    (tmp_path / "w.txt").write_text("softmax/*\n")
+    with pytest.raises(ValueError, match=r"w\.txt, line 1 \(softmax/\*\) has no reason"):
+        recs.read_waivers(tmp_path / "w.txt")
+
+
+def test_a_promise_of_bits_alone_is_decided_by_its_checks() -> None:
+    ids = some("normal")
+    report = hu.conform(kernels.no_maximum, "softmax", "run-to-run", cases=ids, progress=False)
+    assert report.outcome == "pass"
+    assert report.summary["not_evidenced"] == len(ids)
+    assert repr(report).endswith(f"PASS: run-to-run kept; {len(ids)} not evidenced")
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
@@ -669,3 +693,67 @@ def test_importing_halfulp_starts_nothing() -> None:
     code = "import sys, halfulp; print([m for m in ('multiprocessing.connection', 'matplotlib', 'torch') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+# ---------------------------------------------------------------- plug-ins
+FOLDER = Path(__file__).resolve().parents[2] / "kernels/conformance"
+
+
+def plug_in(source: str, folder: Path) -> Path:
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("no C compiler")
+    (folder / "kernel.c").write_text(source)
+    library = folder / "kernel.so"
+    command = [
+        compiler,
+        "-shared",
+        "-fPIC",
+        "-O2",
+        f"-I{FOLDER}",
+        "-o",
+        library,
+        folder / "kernel.c",
+        "-lm",
+    ]
+    subprocess.run(command, check=True)
+    return library
+
+
+def test_a_plug_in_is_judged_and_bundled(tmp_path: Path) -> None:
+    library = plug_in((FOLDER / "example/softmax.c").read_text(), tmp_path)
+    report = hu.conform(library, "softmax", variant="float32", progress=False)
+    assert report.outcome == "pass", report
+    assert report.run["kernel"]["path"] == str(library)
+    assert not [p for r in report.records for p in recs.problems(r)]
+    report.bundle(tmp_path / "b.zip")
+    assert cli.main(["conform", "--check", str(tmp_path / "b.zip"), "--kernel", str(library)]) == 0
+    library.write_bytes(library.read_bytes() + b"\0")
+    assert cli.main(["conform", "--check", str(tmp_path / "b.zip"), "--kernel", str(library)]) == 1
+    with pytest.raises(ValueError, match="2 cases are asked for"):
+        hu.conform(library, "softmax", cases=some("tiny")[:2])
+
+
+def test_a_broken_plug_in_is_caught_replayed_and_shrunk(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = (FOLDER / "example/softmax.c").read_text()
+    broken = re.sub(r"expf\(([^()]*(?:\[[^]]*\])?) - \w+\)", r"expf(\1)", source)
+    assert broken != source
+    library = plug_in(broken, tmp_path)
+    report = hu.conform(library, "softmax", variant="float32", jobs=2, progress=False)
+    assert report.outcome == "fail"
+    failed = next(c for c in report.failures if c["family"] == "large")
+    words = shlex.split(failed["replay"])
+    code, out, _ = run(capsys, *words[2:])
+    assert code == 1
+    assert out.startswith(f"{failed['id']}: fail\n")
+    code, out, _ = run(capsys, *words[2:], "--shrink")
+    assert code == 1
+    assert "[entries " in out.splitlines()[0]
+    code, out, _ = run(capsys, *words[2:], "--shrink", "--json")
+    assert json.loads(out)["cases"][0]["outcome"] == "fail"
+    passed = next(c for c in report.cases if c["outcome"] == "pass")
+    words[words.index(failed["id"])] = passed["id"]
+    code, _, err = run(capsys, *words[2:], "--shrink")
+    assert (code, "does not fail" in err) == (2, True)

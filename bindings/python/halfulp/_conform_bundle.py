@@ -22,12 +22,13 @@ from typing import Any
 
 import numpy as np
 
+from halfulp import _conform as engine
 from halfulp import _conform_records as recs
 from halfulp._conform_call import code_dtype, numpy_dtype
 from halfulp._conform_page import page
 from halfulp._conform_records import Record, number
 from halfulp._core import __version__
-from halfulp._suites import as_array, engine, expected, suites
+from halfulp._suites import as_array, expected, suites
 
 FORMAT = 1
 FILES = ("records.jsonl", "junit.xml", "report.html", "environment.json")

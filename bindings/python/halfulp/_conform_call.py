@@ -57,7 +57,8 @@ def numpy_dtype(element: str) -> np.dtype[Any]:
             f"{element} is a dtype of ml_dtypes, which is not installed; pip install ml_dtypes, "
             "or take the bits with dtypes='codes'"
         ) from None
-    return np.dtype(getattr(ml_dtypes, element))
+    dtype: np.dtype[Any] = np.dtype(getattr(ml_dtypes, element))
+    return dtype
 
 
 def code_dtype(element: str) -> np.dtype[Any]:

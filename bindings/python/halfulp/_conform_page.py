@@ -140,7 +140,8 @@ def _failures(records: Sequence[Record]) -> str:
         return ""
     # First one of each family, then the rest.
     seen: set[tuple[str, str]] = set()
-    first, rest = [], []
+    first: list[Record] = []
+    rest: list[Record] = []
     for c in bad:
         key = (c["variant"], c["family"])
         (rest if key in seen else first).append(c)

@@ -203,8 +203,11 @@ class Waiver:
 
 def read_waivers(path: Path_) -> list[Waiver]:
     """The [[waiver]] tables of a TOML file, each with `case` or `check` (a pattern; * is any text)
-    and `reason`. Raises ValueError for one without a reason.
+    and `reason`; of a file with another ending the lines PATTERN REASON that halfulp-conform reads.
+    Raises ValueError for one without a reason.
     """
+    if Path(path).suffix != ".toml":
+        return _waiver_lines(path)
     try:
         document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -231,6 +234,19 @@ def read_waivers(path: Path_) -> list[Waiver]:
         if not isinstance(reason, str) or not reason.strip():
             raise ValueError(f"{here} ({pattern}) has no reason; write why the failure is accepted")
         waivers.append(Waiver(kinds[0], pattern, reason.strip()))
+    return waivers
+
+
+def _waiver_lines(path: Path_) -> list[Waiver]:
+    waivers = []
+    for place, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+        pattern, _, reason = line.strip().partition(" ")
+        if not pattern or pattern.startswith("#"):
+            continue
+        if not reason.strip():
+            raise ValueError(f"{path}, line {place} ({pattern}) has no reason; write why")
+        kind = "check" if pattern.startswith("check:") else "case"
+        waivers.append(Waiver(kind, pattern.removeprefix("check:"), reason.strip()))
     return waivers
 
 

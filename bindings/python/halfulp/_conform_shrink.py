@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from halfulp._suites import engine
+from halfulp import _conform as engine
 
 if TYPE_CHECKING:
-    from halfulp._conform import Subject
+    from halfulp._conformance import Subject
 
 _MOST_BITS = 53
 
@@ -21,7 +21,7 @@ def shrunk(subject: Subject, case: str) -> str:
 
     def fails(candidate: str) -> bool:
         answer = process(engine.make(candidate))
-        return subject.judged(candidate, answer, session)["outcome"] == "fail"
+        return bool(subject.judged(candidate, answer, session)["outcome"] == "fail")
 
     try:
         if not fails(case):

@@ -125,11 +125,15 @@ def short(x: float) -> str:
 def verdict(records: Sequence[Record]) -> str:
     """One sentence."""
     run, s = recs.of_type(records, "run")[0], recs.of_type(records, "summary")[0]
-    failed = [c["name"] for c in recs.of_type(records, "check") if c["outcome"] == "fail"]
+    checks = [c for c in recs.of_type(records, "check") if c.get("promised", True)]
+    failed = [c["name"] for c in checks if c["outcome"] == "fail"]
+    kept = [c["name"] for c in checks if c["outcome"] == "pass"]
     parts = [f"{s['fail']} of {s['cases']} cases fail"] if s["fail"] else []
     parts += [f"{', '.join(failed)} not kept"] if failed else []
     if s["outcome"] == "pass":
         parts = [f"{s['pass']} of {s['cases']} cases keep the promise {run['promise']}"]
+        if s["pass"] == 0:  # such a promise is not one of single cases
+            parts = [f"{', '.join(kept)} kept"]
     for key in ("waived", "unsupported", "not_evidenced"):
         if s[key]:
             parts.append(f"{s[key]} {key.replace('_', ' ')}")
@@ -205,7 +209,8 @@ def value_of(code: str, element: str) -> str:
     if element in ("float32", "float16", "float64", "bfloat16"):
         if element == "bfloat16":
             bits, element = bits << 16, "float32"
-        kind, integer = {"float32": "fI", "float16": "eH", "float64": "dQ"}[element]
+        kinds = {"float32": ("f", "I"), "float16": ("e", "H"), "float64": ("d", "Q")}
+        kind, integer = kinds[element]
         (x,) = struct.unpack("<" + kind, struct.pack("<" + integer, bits))
         return f"{x:.{9 if element != 'float64' else 17}g}"
     from halfulp._elementwise import decode

@@ -12,11 +12,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from halfulp import _conform as engine
 from halfulp import _conform_environment as environment
 from halfulp import _conform_records as recs
 from halfulp._conform_call import Answer, Apart, Arrays, Here, Kernel
 from halfulp._conform_records import Record
-from halfulp._suites import LEVELS, Expected, Suite, TestCase, as_array, engine, expected
+from halfulp._suites import LEVELS, Expected, Suite, TestCase, as_array, expected
 from halfulp._suites import suite as _suite_named
 
 if TYPE_CHECKING:
@@ -401,13 +402,15 @@ def _check_call(subject: Subject, ids: Sequence[str]) -> None:
 
 
 def _name_of(kernel: Kernel) -> tuple[str, bool]:
-    """module:function, and whether it can be imported by that name."""
+    """module:function, and whether it can be imported by that name; else the function's own."""
     module = getattr(kernel, "__module__", None) or type(kernel).__module__
     name = getattr(kernel, "__qualname__", None) or type(kernel).__qualname__
     found: Any = sys.modules.get(module)
     for part in name.split("."):
         found = getattr(found, part, None)
-    return f"{module}:{name}", found is kernel and module != "__main__"
+    if found is kernel and module != "__main__":
+        return f"{module}:{name}", True
+    return name, False
 
 
 def _into(path: recs.Path_ | None, text: str) -> str:
