@@ -24,30 +24,34 @@ constexpr std::size_t padded(std::size_t n) {
   return (n + lanes - 1) / lanes * lanes;
 }
 
+// Loops over lanes become vectors only if g++ does not unroll them first.
+#if defined(__GNUC__) && !defined(__clang__)
+  #define HALFULP_LANES _Pragma("GCC unroll 1") for (std::size_t i = 0; i < lanes; ++i)
+#else
+  #define HALFULP_LANES for (std::size_t i = 0; i < lanes; ++i)
+#endif
+
 // s[0 … n) becomes the weights, zeros from there to padded(n); m and l the new state's. Returns α.
 [[gnu::always_inline]] inline float weigh(float* s, std::size_t n, float scale, float& m,
                                           float& l) {
   const std::size_t end = padded(n);
+  for (std::size_t j = 0; j < n; ++j) s[j] *= scale;
   for (std::size_t j = n; j < end; ++j) s[j] = -infinity;
   float most[lanes];
-  for (std::size_t i = 0; i < lanes; ++i) most[i] = -infinity;
+  HALFULP_LANES most[i] = -infinity;
   for (std::size_t j = 0; j < end; j += lanes) {
-    for (std::size_t i = 0; i < lanes; ++i) {
-      const float x = j + i < n ? s[j + i] * scale : -infinity;
-      s[j + i] = x;
-      most[i] = most[i] < x ? x : most[i];
-    }
+    HALFULP_LANES most[i] = most[i] < s[j + i] ? s[j + i] : most[i];
   }
   const float before = m;
-  for (std::size_t i = 0; i < lanes; ++i) m = m < most[i] ? most[i] : m;
+  for (std::size_t half = lanes / 2; half > 0; half /= 2)
+    for (std::size_t i = 0; i < half; ++i)
+      most[i] = most[i] < most[i + half] ? most[i + half] : most[i];
+  m = m < most[0] ? most[0] : m;
   const float less = m == -infinity ? 0.0F : m;
+  for (std::size_t j = 0; j < end; ++j) s[j] = exp_fma(s[j] - less);
   float sums[lanes] = {};
   for (std::size_t j = 0; j < end; j += lanes) {
-    for (std::size_t i = 0; i < lanes; ++i) {
-      const float p = exp_fma(s[j + i] - less);
-      s[j + i] = p;
-      sums[i] += p;
-    }
+    HALFULP_LANES sums[i] += s[j + i];
   }
   for (std::size_t half = lanes / 2; half > 0; half /= 2)
     for (std::size_t i = 0; i < half; ++i) sums[i] += sums[i + half];

@@ -168,26 +168,6 @@ std::vector<Tensor> broken(const Case& c, Fault fault) {
 
 }  // namespace
 
-TEST_CASE("The attention suite catches broken kernels at the quick level, in every variant") {
-  const Suite& suite = suite_named("attention");
-  for (const std::string& variant : suite.variants()) {
-    std::map<Fault, int> caught;
-    for (const CaseKey& key : suite.cases(variant, Level::quick)) {
-      const Case c = suite.make(key);
-      const auto expected = suite.expect(c);
-      INFO(variant << " " << key.family << " " << key.index);
-      CHECK(worst_ratio(c, expected, broken(c, Fault::none)) <= 1);
-      for (int f = 1; f <= static_cast<int>(Fault::flushed_weights); ++f)
-        if (worst_ratio(c, expected, broken(c, static_cast<Fault>(f))) > 1)
-          ++caught[static_cast<Fault>(f)];
-    }
-    for (int f = 1; f <= static_cast<int>(Fault::flushed_weights); ++f) {
-      INFO(variant << " fault " << f);
-      CHECK(caught[static_cast<Fault>(f)] >= 1);
-    }
-  }
-}
-
 TEST_CASE("What the attention suite expects is what MPFR says") {
   using Big = kernels::Mpfr::value_type;
   const kernels::Mpfr big(60);
@@ -229,4 +209,148 @@ TEST_CASE("What the attention suite expects is what MPFR says") {
       }
     }
   }
+}
+
+namespace {
+
+enum class BackwardFault {
+  none,
+  no_delta,            // dS = P·dP
+  scale_missing_in_q,  // dq is not multiplied by scale
+  scale_missing_in_k,
+  last_query_missing,     // in dk and dv
+  mask_off_by_one,        // the last key of a query counts as seen
+  coarse_weights,         // P to 6 bits
+  key_of_other_head,      // dq from the keys of head 0
+  weights_not_normalised  // exp(s − m)
+};
+
+std::vector<Tensor> broken(const Case& c, BackwardFault fault) {
+  std::vector<Tensor> results = outputs_of(c);
+  const auto q = c.input("q").values(), k = c.input("k").values(), v = c.input("v").values(),
+             dout = c.input("dout").values();
+  const auto size = [](std::int64_t n) { return static_cast<std::size_t>(n); };
+  const auto& shape = c.input("q").shape;
+  const kernels::AttentionShape s{size(shape[0]), size(shape[1]), size(c.input("k").shape[1]),
+                                  size(shape[2]), size(shape[3])};
+  const double scale = c.attribute("scale");
+  const bool causal = c.attribute("causal") != 0;
+  std::vector<double> dq(q.size()), dk(k.size()), dv(k.size());
+  for (std::size_t b = 0; b < s.batch; ++b) {
+    for (std::size_t h = 0; h < s.heads; ++h) {
+      for (std::size_t i = 0; i < s.queries; ++i) {
+        std::size_t keys = keys_seen(s, causal, i);
+        if (fault == BackwardFault::mask_off_by_one && causal) keys = std::min(keys + 1, s.keys);
+        const std::size_t at = s.q_at(b, i, h);
+        std::vector<double> p(keys), dp(keys);
+        double m = -std::numeric_limits<double>::infinity(), l = 0, delta = 0;
+        for (std::size_t j = 0; j < keys; ++j) {
+          for (std::size_t d = 0; d < s.width; ++d) {
+            p[j] += scale * q[at + d] * k[s.k_at(b, j, h) + d];
+            dp[j] += dout[at + d] * v[s.k_at(b, j, h) + d];
+          }
+          m = p[j] > m ? p[j] : m;
+        }
+        for (double& x : p) l += x = std::exp(x - m);
+        for (std::size_t j = 0; j < keys; ++j) {
+          if (fault != BackwardFault::weights_not_normalised) p[j] /= l;
+          if (fault == BackwardFault::coarse_weights)
+            p[j] = static_cast<double>(
+                       std::round(std::ldexp(p[j], 6 - std::ilogb(p[j] == 0 ? 1 : p[j])))) *
+                   std::ldexp(1.0, std::ilogb(p[j] == 0 ? 1 : p[j]) - 6);
+          delta += p[j] * dp[j];
+        }
+        if (fault == BackwardFault::no_delta) delta = 0;
+        const bool missing =
+            fault == BackwardFault::last_query_missing && i + 1 == s.queries && s.queries > 1;
+        for (std::size_t j = 0; j < keys; ++j) {
+          const double ds = p[j] * (dp[j] - delta);
+          const std::size_t to = s.k_at(b, j, h);
+          const std::size_t from = fault == BackwardFault::key_of_other_head ? s.k_at(b, j, 0) : to;
+          for (std::size_t d = 0; d < s.width; ++d) {
+            dq[at + d] +=
+                ds * k[from + d] * (fault == BackwardFault::scale_missing_in_q ? 1 : scale);
+            if (missing) continue;
+            dk[to + d] += ds * q[at + d] * (fault == BackwardFault::scale_missing_in_k ? 1 : scale);
+            dv[to + d] += p[j] * dout[at + d];
+          }
+        }
+      }
+    }
+  }
+  const std::vector<double>* all[] = {&dq, &dk, &dv};
+  for (std::size_t o = 0; o < 3; ++o)
+    for (std::size_t i = 0; i < all[o]->size(); ++i) results[o].set(i, (*all[o])[i]);
+  return results;
+}
+
+enum class MergeFault {
+  none,
+  not_rescaled,       // the parts are added as they are
+  sum_not_rescaled,   // l alone
+  first_maximum,      // relative to the first part's m
+  empty_is_nan,       // exp(−∞ − −∞)
+  empty_dropped_nan,  // parts with m = −∞ are dropped whatever they hold
+  last_missing,
+  coarse_factor  // e^(m_i − M) to 11 bits
+};
+
+std::vector<Tensor> broken(const Case& c, MergeFault fault) {
+  std::vector<Tensor> results = outputs_of(c);
+  const auto m = c.input("m").values(), l = c.input("l").values(), o = c.input("o").values();
+  const auto size = [](std::int64_t n) { return static_cast<std::size_t>(n); };
+  const auto& shape = c.input("o").shape;
+  const std::size_t rows = size(shape[1]), width = size(shape[2]);
+  const std::size_t parts =
+      size(shape[0]) - (fault == MergeFault::last_missing && shape[0] > 1 ? 1 : 0);
+  const double infinity = std::numeric_limits<double>::infinity();
+  for (std::size_t row = 0; row < rows; ++row) {
+    double most = -infinity, sum = 0;
+    for (std::size_t p = 0; p < parts; ++p) most = std::max(most, m[p * rows + row]);
+    const double base = fault == MergeFault::first_maximum && parts > 0          ? m[row]
+                        : most == -infinity && fault != MergeFault::empty_is_nan ? 0
+                                                                                 : most;
+    std::vector<double> out(width);
+    for (std::size_t p = 0; p < parts; ++p) {
+      const std::size_t at = p * rows + row;
+      if (fault == MergeFault::empty_dropped_nan && m[at] == -infinity) continue;
+      double w = std::exp(m[at] - base);
+      if (fault == MergeFault::not_rescaled) w = 1;
+      if (fault == MergeFault::coarse_factor) w = std::round(w * 2048) / 2048;
+      sum += (fault == MergeFault::sum_not_rescaled ? 1 : w) * l[at];
+      for (std::size_t d = 0; d < width; ++d) out[d] += w * o[at * width + d];
+    }
+    results[0].set(row, most);
+    results[1].set(row, sum);
+    for (std::size_t d = 0; d < width; ++d) results[2].set(row * width + d, out[d]);
+  }
+  return results;
+}
+
+template <class Fault>
+void catches(const char* name, Fault last) {
+  const Suite& suite = suite_named(name);
+  for (const std::string& variant : suite.variants()) {
+    std::map<int, int> caught;
+    for (const CaseKey& key : suite.cases(variant, Level::quick)) {
+      const Case c = suite.make(key);
+      const auto expected = suite.expect(c);
+      INFO(name << " " << variant << " " << key.family << " " << key.index);
+      CHECK(worst_ratio(c, expected, broken(c, Fault::none)) <= 1);
+      for (int f = 1; f <= static_cast<int>(last); ++f)
+        if (worst_ratio(c, expected, broken(c, static_cast<Fault>(f))) > 1) ++caught[f];
+    }
+    for (int f = 1; f <= static_cast<int>(last); ++f) {
+      INFO(name << " " << variant << " fault " << f);
+      CHECK(caught[f] >= 1);
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("The suites of attention catch broken kernels at the quick level") {
+  catches("attention", Fault::flushed_weights);
+  catches("attention-backward", BackwardFault::weights_not_normalised);
+  catches("attention-merge", MergeFault::coarse_factor);
 }
