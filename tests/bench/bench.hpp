@@ -100,5 +100,6 @@ void products(Bench& bench);
 void blocks(Bench& bench);
 void units(Bench& bench);
 void attention(Bench& bench);
+void integers(Bench& bench);
 
 }  // namespace halfulp::bench

@@ -76,6 +76,7 @@ int main(int argc, char** argv) {
   const std::vector<std::pair<std::string, void (*)(Bench&)>> families = {
       {"rounding", rounding}, {"arithmetic", arithmetic}, {"blocks", blocks},
       {"products", products}, {"units", units},           {"attention", attention}};
+      {"products", products}, {"units", units},           {"integers", integers}};
   int rounds = 9;
   int log2_elements = 24;
   std::vector<int> threads = {1, 2};
