@@ -101,5 +101,6 @@ void blocks(Bench& bench);
 void units(Bench& bench);
 void attention(Bench& bench);
 void integers(Bench& bench);
+void norms(Bench& bench);
 
 }  // namespace halfulp::bench

@@ -77,6 +77,12 @@ int main(int argc, char** argv) {
       {"rounding", rounding}, {"arithmetic", arithmetic}, {"blocks", blocks},
       {"products", products}, {"units", units},           {"attention", attention}};
       {"products", products}, {"units", units},           {"integers", integers}};
+      {"rounding", rounding},
+      {"arithmetic", arithmetic},
+      {"blocks", blocks},
+      {"products", products},
+      {"units", units},
+      {"norms", norms}};
   int rounds = 9;
   int log2_elements = 24;
   std::vector<int> threads = {1, 2};
