@@ -567,7 +567,7 @@ struct Launch {
     const std::int64_t packs = (n + W - 1) / W;
     // Where it was the faster on an H200 (docs/performance.md).
     const bool ahead =
-        fetch_ahead < 0 ? (sizeof(T) == 2 ? n >= 1024 : n > 16384) : fetch_ahead != 0;
+        fetch_ahead < 0 ? n > (sizeof(T) == 2 ? 8192 : 16384) : fetch_ahead != 0;
     if (packs <= 32) {
       rows_of<1, true>(128, ahead);
     } else if (packs <= 64) {
