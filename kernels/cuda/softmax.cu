@@ -96,35 +96,49 @@ __device__ void widen_pack(uint4 p, float (&v)[pack_width<T>]) {
     widen<T>(p, v);
 }
 
-// Elements at … at + W − 1 of a row of n; −∞ beyond its end. aligned: every pack lies whole in the
-// row and on 16 bytes.
-template <class T, bool aligned>
-__device__ void load(const T* row, std::int64_t at, std::int64_t n, float (&v)[pack_width<T>]) {
-  constexpr int W = pack_width<T>;
-  if (at + W <= n && aligned) {
-    widen_pack<T>(__ldcs(reinterpret_cast<const uint4*>(row + at)), v);
-    return;
+// How a row lies in memory: packs on 16 bytes; the same elements one by one, where the first row is
+// not aligned (the bits of results do not depend on addresses); or, where packs do not divide the
+// row, neighbouring threads with neighbouring elements.
+enum class Lie { packs, broken_packs, elements };
+
+// W elements of the row's part of length n: of pack k of this thread. −∞ beyond the end.
+template <class T, Lie lie>
+struct Places {
+  static constexpr int W = pack_width<T>;
+  int thread, threads;
+
+  __device__ int at(int pack, int j) const {
+    return lie == Lie::elements ? (pack * W + j) * threads + thread
+                                : (pack * threads + thread) * W + j;
   }
+  __device__ void load(const T* row, int pack, int n, float (&v)[W]) const {
+    if constexpr (lie == Lie::packs) {
 #pragma unroll
-  for (int k = 0; k < W; ++k)
-    v[k] = at + k < n ? to_float(row[at + k]) : -std::numeric_limits<float>::infinity();
-}
-template <class T, bool aligned>
-__device__ void store(T* row, std::int64_t at, std::int64_t n, const float (&v)[pack_width<T>]) {
-  constexpr int W = pack_width<T>;
-  if (at + W <= n && aligned) {
-    uint4 p;
-    if constexpr (sizeof(T) == 4)
-      p = narrow(v);
-    else
-      p = narrow<T>(v);
-    __stcs(reinterpret_cast<uint4*>(row + at), p);
-    return;
+      for (int j = 0; j < W; ++j) v[j] = -std::numeric_limits<float>::infinity();
+      if (at(pack, 0) < n)
+        widen_pack<T>(__ldcs(reinterpret_cast<const uint4*>(row + at(pack, 0))), v);
+    } else {
+#pragma unroll
+      for (int j = 0; j < W; ++j)
+        v[j] = at(pack, j) < n ? to_float(row[at(pack, j)]) : -std::numeric_limits<float>::infinity();
+    }
   }
+  __device__ void store(T* row, int pack, int n, const float (&v)[W]) const {
+    if constexpr (lie == Lie::packs) {
+      if (at(pack, 0) >= n) return;
+      uint4 p;
+      if constexpr (sizeof(T) == 4)
+        p = narrow(v);
+      else
+        p = narrow<T>(v);
+      __stcs(reinterpret_cast<uint4*>(row + at(pack, 0)), p);
+    } else {
 #pragma unroll
-  for (int k = 0; k < W; ++k)
-    if (at + k < n) row[at + k] = from_float<T>(v[k]);
-}
+      for (int j = 0; j < W; ++j)
+        if (at(pack, j) < n) row[at(pack, j)] = from_float<T>(v[j]);
+    }
+  }
+};
 
 // ---------------------------------------------------------------- exp
 
@@ -143,9 +157,11 @@ __device__ inline float raised(float p, int k) {  // p·2^k, both normal
 }
 
 __device__ inline float polynomial(float t) {
-  float p = exponential::q[5];
+  constexpr float q[] = {exponential::q[0], exponential::q[1], exponential::q[2],
+                         exponential::q[3], exponential::q[4], exponential::q[5]};
+  float p = q[5];
 #pragma unroll
-  for (int k = 4; k >= 0; --k) p = __fmaf_rn(p, t, exponential::q[k]);
+  for (int k = 4; k >= 0; --k) p = __fmaf_rn(p, t, q[k]);
   p = __fmaf_rn(p, t, 1.0F);
   return __fmaf_rn(p, t, 1.0F);
 }
@@ -153,16 +169,15 @@ __device__ inline float rest_of(float x, float n) {
   return __fmaf_rn(n, -exponential::ln2_low, __fmaf_rn(n, -exponential::ln2_high, x));
 }
 
-// exp(x − m)·2^64, m the row's maximum: as in softmax_float32.inc. fast: by ex2.approx.
+// exp(x − m), m the row's maximum. In binary32 times 2^64 and as in softmax_float32.inc; for 16-bit
+// results (fast) by ex2.approx, which makes subnormal numbers itself.
 template <bool fast>
 struct Exp {
   float subtract, low, magic, t;
 
   __device__ explicit Exp(float m) {
     if constexpr (fast) {
-      low = m;
-      subtract = __fmul_rn(m, exponential::log2_e) - 64;
-      if (fabsf(m) > 1e4F) subtract = 0;  // the product would be coarse: x − m first
+      subtract = m;
       return;
     }
     const bool far = fabsf(m) > exponential::exponent_limit;
@@ -170,22 +185,17 @@ struct Exp {
     const float here = far ? 0 : m;
     const float n =
         __fsub_rn(__fmaf_rn(here, exponential::log2_e, exponential::rounder), exponential::rounder);
-    t = far ? 0 : rest_of(here, n);
+    t = rest_of(here, n);
     low = __fsub_rn(here, reach);
     magic = exponential::rounder + 64 - n;
   }
   __device__ float operator()(float x) const {
-    if constexpr (fast) {
-      // Both ways end below 2^64·2; what is far below ends at 2^-126, or 0.
-      const float by_product = __fmaf_rn(x, exponential::log2_e, -subtract);
-      const float by_difference = __fmaf_rn(__fsub_rn(x, low), exponential::log2_e, 64.0F);
-      return exp2_approx(fabsf(low) > 1e4F ? by_difference : by_product);
-    } else {
-      x = fmaxf(low, __fsub_rn(x, subtract));
-      const float s = __fmaf_rn(x, exponential::log2_e, magic);
-      const float p = polynomial(__fsub_rn(rest_of(x, __fsub_rn(s, magic)), t));
-      return raised(p, __float_as_int(s));
-    }
+    x = __fsub_rn(x, subtract);
+    if constexpr (fast) return exp2_approx(__fmul_rn(x, exponential::log2_e));
+    x = fmaxf(low, x);
+    const float s = __fmaf_rn(x, exponential::log2_e, magic);
+    const float p = polynomial(__fsub_rn(rest_of(x, __fsub_rn(s, magic)), t));
+    return raised(p, __float_as_int(s));
   }
 };
 
@@ -247,9 +257,9 @@ __device__ inline void wait_for_fetches() {
 
 // A warp, or the block, has a row at a time; thread t holds packs t, t + threads, …, P of them.
 // ahead: each thread fetches its own packs of the next row, so nothing is waited for but them.
-template <class T, int P, bool by_warp, bool aligned, bool ahead>
+template <class T, int P, bool by_warp, Lie lie, bool ahead>
 __global__ void __launch_bounds__(by_warp ? 128 : 1024)
-    row_kernel(const T* __restrict__ x, T* y, std::int64_t rows, std::int64_t n) {
+    row_kernel(const T* x, T* y, std::int64_t rows, int n) {
   constexpr int W = pack_width<T>;
   __shared__ float maxima[32], sums[32];
   extern __shared__ uint4 staged[];
@@ -257,14 +267,12 @@ __global__ void __launch_bounds__(by_warp ? 128 : 1024)
   const int thread = static_cast<int>(threadIdx.x) % threads;
   const std::int64_t each = by_warp ? blockDim.x / 32 : 1;
   const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * each;
-  const auto place = [&](int k) {
-    return (static_cast<std::int64_t>(k) * threads + thread) * W;
-  };
+  const Places<T, lie> places{thread, threads};
   const auto fetch_row = [&](std::int64_t row) {
 #pragma unroll
     for (int k = 0; k < P; ++k)
-      if (row < rows && place(k) < n)
-        fetch(&staged[k * blockDim.x + threadIdx.x], x + row * n + place(k));
+      if (row < rows && places.at(k, 0) < n)
+        fetch(&staged[k * blockDim.x + threadIdx.x], x + row * n + places.at(k, 0));
     commit_fetches();
   };
   std::int64_t row = blockIdx.x * each + (by_warp ? threadIdx.x / 32 : 0);
@@ -278,9 +286,9 @@ __global__ void __launch_bounds__(by_warp ? 128 : 1024)
       if constexpr (ahead) {
 #pragma unroll
         for (int j = 0; j < W; ++j) part[j] = -std::numeric_limits<float>::infinity();
-        if (place(k) < n) widen_pack<T>(staged[k * blockDim.x + threadIdx.x], part);
+        if (places.at(k, 0) < n) widen_pack<T>(staged[k * blockDim.x + threadIdx.x], part);
       } else {
-        load<T, aligned>(x + row * n, place(k), n, part);
+        places.load(x + row * n, k, n, part);
       }
 #pragma unroll
       for (int j = 0; j < W; ++j) v[k * W + j] = part[j];
@@ -301,7 +309,7 @@ __global__ void __launch_bounds__(by_warp ? 128 : 1024)
       float part[W];
 #pragma unroll
       for (int j = 0; j < W; ++j) part[j] = ordinary ? __fmul_rn(v[k * W + j], inverse) : inverse;
-      store<T, aligned>(y + row * n, place(k), n, part);
+      places.store(y + row * n, k, n, part);
     }
   }
 }
@@ -311,7 +319,8 @@ __global__ void __launch_bounds__(by_warp ? 128 : 1024)
 constexpr std::int64_t part_length = 1 << 15;
 constexpr int part_threads = 512;
 
-// Of a part: its maximum, or exponent as rounder + n; its sum relative to that, times 2^64.
+// Of a part: its maximum, or exponent as rounder + n; its sum relative to that, scaled as Exp's
+// results (of pairs: times 2^64).
 struct Part {
   float top, sum;
 };
@@ -333,17 +342,18 @@ __device__ inline float lowered(Pass pass, float sum, float from, float to) {
   return __fmul_rn(sum, __fmul_rn(Exp<false>(to)(from), 0x1p-64F));
 }
 
-template <class T, Pass pass, bool aligned>
+template <class T, Pass pass, Lie lie>
 __global__ void __launch_bounds__(part_threads)
-    part_kernel(const T* __restrict__ x, std::int64_t n, std::int64_t parts, const Part* before,
+    part_kernel(const T* x, std::int64_t n, std::int64_t parts, const Part* before,
                 Part* out) {
   constexpr int W = pack_width<T>;
   constexpr bool fast = sizeof(T) == 2;
   __shared__ float tops[32], sums[32];
   const std::int64_t row = blockIdx.x / parts, part = blockIdx.x % parts;
-  const T* const from = x + row * n;
   const std::int64_t begin = part * part_length;
-  const std::int64_t end = min(n, begin + part_length);
+  const int length = static_cast<int>(min(n - begin, part_length));
+  const T* const from = x + row * n + begin;
+  const Places<T, lie> places{static_cast<int>(threadIdx.x), part_threads};
   const float lowest = pass == Pass::pairs
                            ? exponential::rounder + exponential::least_exponent
                            : -std::numeric_limits<float>::infinity();
@@ -358,12 +368,12 @@ __global__ void __launch_bounds__(part_threads)
   }
   const Exp<fast> exp(m);
   constexpr int unroll = 8 / W < 1 ? 1 : 8 / W;  // packs that make eight elements
-  for (std::int64_t at = begin; at < end; at += part_threads * W * unroll) {
+  for (int at = 0; at * part_threads * W < length; at += unroll) {
     float v[W * unroll];
 #pragma unroll
     for (int k = 0; k < unroll; ++k) {
       float pack[W];
-      load<T, aligned>(from, at + (k * part_threads + threadIdx.x) * W, end, pack);
+      places.load(from, at + k, length, pack);
 #pragma unroll
       for (int j = 0; j < W; ++j) v[k * W + j] = pack[j];
     }
@@ -414,7 +424,7 @@ __global__ void __launch_bounds__(part_threads)
 
 // Of each row: one block of one warp adds its parts in order and prepares the last pass.
 struct Whole {
-  float top, inverse;  // inverse: of the sum, times 2^-64; NaN for special rows
+  float top, inverse;  // inverse: of the scaled sum; NaN for special rows
 };
 template <Pass pass>
 __global__ void join_kernel(const Part* parts, std::int64_t count, Whole* out) {
@@ -438,14 +448,16 @@ __global__ void join_kernel(const Part* parts, std::int64_t count, Whole* out) {
   if (lane == 0) out[blockIdx.x] = {top, inverse};
 }
 
-template <class T, bool pairs, bool aligned>
+template <class T, bool pairs, Lie lie>
 __global__ void __launch_bounds__(part_threads)
     write_kernel(const T* x, std::int64_t n, std::int64_t parts, const Whole* whole, T* y) {
   constexpr int W = pack_width<T>;
   const std::int64_t row = blockIdx.x / parts, part = blockIdx.x % parts;
   const std::int64_t begin = part * part_length;
-  const std::int64_t end = min(n, begin + part_length);
+  const int length = static_cast<int>(min(n - begin, part_length));
+  const Places<T, lie> places{static_cast<int>(threadIdx.x), part_threads};
   const Whole of = whole[row];
+  if (pairs && of.inverse != of.inverse) return;  // repair_kernel's
   Exp<sizeof(T) == 2 && !pairs> exp(of.top);
   if constexpr (pairs) {
     const float e = __fsub_rn(of.top, exponential::rounder);
@@ -453,36 +465,38 @@ __global__ void __launch_bounds__(part_threads)
     exp.low = __fsub_rn(__fmul_rn(e, 0.6931472F), reach);
     exp.magic = exponential::rounder + 64 - e;
   }
-  for (std::int64_t at = begin + threadIdx.x * W; at < end; at += part_threads * W) {
+  for (int at = 0; at * part_threads * W < length; ++at) {
     float v[W];
-    load<T, aligned>(x + row * n, at, end, v);
+    places.load(x + row * n + begin, at, length, v);
 #pragma unroll
     for (float& e : v) e = of.inverse == of.inverse ? __fmul_rn(exp(e), of.inverse) : of.inverse;
-    store<T, aligned>(y + row * n, at, end, v);
+    places.store(y + row * n + begin, at, length, v);
   }
 }
 
 // Two-pass: rows that pairs do not reach, by their maximum after all. One block for each row.
-template <class T, bool aligned>
+template <class T, Lie lie>
 __global__ void __launch_bounds__(part_threads)
     repair_kernel(const T* x, std::int64_t n, const Whole* whole, T* y) {
   constexpr int W = pack_width<T>;
   __shared__ float maxima[32], sums[32];
   const std::int64_t row = blockIdx.x;
+  const Places<T, lie> places{static_cast<int>(threadIdx.x), part_threads};
+  constexpr int step = part_threads * W;
   if (whole[row].inverse == whole[row].inverse) return;
   float m = -std::numeric_limits<float>::infinity();
-  for (std::int64_t at = threadIdx.x * W; at < n; at += part_threads * W) {
+  for (std::int64_t at = 0; at < n; at += step) {
     float v[W];
-    load<T, aligned>(x + row * n, at, n, v);
+    places.load(x + row * n + at, 0, static_cast<int>(min(n - at, std::int64_t{step})), v);
     m = nan_or_larger(m, within(v, Larger{}));
   }
   m = over_block(m, maxima, -std::numeric_limits<float>::infinity(), Larger{});
   const Exp<false> exp(m);
   double total = 0;  // more terms than the parts' sums have
   if (is_ordinary(m)) {
-    for (std::int64_t at = threadIdx.x * W; at < n; at += part_threads * W) {
+    for (std::int64_t at = 0; at < n; at += step) {
       float v[W];
-      load<T, aligned>(x + row * n, at, n, v);
+      places.load(x + row * n + at, 0, static_cast<int>(min(n - at, std::int64_t{step})), v);
 #pragma unroll
       for (float& e : v) e = exp(e);
       total += within(v, Plus{});
@@ -491,12 +505,12 @@ __global__ void __launch_bounds__(part_threads)
   const float sum = over_block(static_cast<float>(total), sums, 0, Plus{});
   const float inverse =
       is_ordinary(m) ? __frcp_rn(sum) : std::numeric_limits<float>::quiet_NaN();
-  for (std::int64_t at = threadIdx.x * W; at < n; at += part_threads * W) {
+  for (std::int64_t at = 0; at < n; at += step) {
     float v[W];
-    load<T, aligned>(x + row * n, at, n, v);
+    places.load(x + row * n + at, 0, static_cast<int>(min(n - at, std::int64_t{step})), v);
 #pragma unroll
     for (float& e : v) e = is_ordinary(m) ? __fmul_rn(exp(e), inverse) : inverse;
-    store<T, aligned>(y + row * n, at, n, v);
+    places.store(y + row * n + at, 0, static_cast<int>(min(n - at, std::int64_t{step})), v);
   }
 }
 
@@ -513,11 +527,11 @@ struct Launch {
   T* y;
   std::int64_t rows, n;
   cudaStream_t stream;
-  bool aligned;
+  Lie lie;
 
-  template <int P, bool by_warp, bool is_aligned, bool ahead>
+  template <int P, bool by_warp, Lie how, bool ahead>
   void rows_by(int threads) const {
-    const auto kernel = row_kernel<T, P, by_warp, is_aligned, ahead>;
+    const auto kernel = row_kernel<T, P, by_warp, how, ahead>;
     const std::int64_t each = by_warp ? threads / 32 : 1;
     std::int64_t blocks = (rows + each - 1) / each;
     std::size_t shared = 0;
@@ -533,23 +547,27 @@ struct Launch {
                                                   std::max(1, resident));
     }
     kernel<<<static_cast<unsigned>(std::min<std::int64_t>(blocks, 1 << 30)), threads, shared, stream>>>(
-        x, y, rows, n);
+        x, y, rows, static_cast<int>(n));
   }
   template <int P, bool by_warp>
   void rows_of(int threads, bool ahead) const {
-    if (!aligned)
-      rows_by<P, by_warp, false, false>(threads);
+    if (lie == Lie::elements)
+      rows_by<P, by_warp, Lie::elements, false>(threads);
+    else if (lie == Lie::broken_packs)
+      rows_by<P, by_warp, Lie::broken_packs, false>(threads);
     else if (ahead)
-      rows_by<P, by_warp, true, true>(threads);
+      rows_by<P, by_warp, Lie::packs, true>(threads);
     else
-      rows_by<P, by_warp, true, false>(threads);
+      rows_by<P, by_warp, Lie::packs, false>(threads);
   }
 
   // 32 elements a thread; a warp for each row of up to 1024.
   void in_registers(int fetch_ahead) const {
     constexpr int W = pack_width<T>;
     const std::int64_t packs = (n + W - 1) / W;
-    const bool ahead = fetch_ahead < 0 ? n > 8192 : fetch_ahead != 0;
+    // Where it was the faster on an H200 (docs/performance.md).
+    const bool ahead =
+        fetch_ahead < 0 ? n > (sizeof(T) == 2 ? 8192 : 16384) : fetch_ahead != 0;
     if (packs <= 32) {
       rows_of<1, true>(128, ahead);
     } else if (packs <= 64) {
@@ -567,7 +585,7 @@ struct Launch {
     }
   }
 
-  template <bool is_aligned>
+  template <Lie how>
   void in_parts(SoftmaxAlgorithm algorithm) const {
     const std::int64_t parts = (n + part_length - 1) / part_length;
     if (parts * rows > std::numeric_limits<std::int32_t>::max())
@@ -581,25 +599,23 @@ struct Launch {
     Part* const second = first + count;
     Whole* const whole = reinterpret_cast<Whole*>(second + count);
     if (algorithm == SoftmaxAlgorithm::two_pass) {
-      part_kernel<T, Pass::pairs, is_aligned>
+      part_kernel<T, Pass::pairs, how>
           <<<blocks, part_threads, 0, stream>>>(x, n, parts, nullptr, first);
       join_kernel<Pass::pairs><<<each, 32, 0, stream>>>(first, parts, whole);
-      // Rows to repair are read again, so y = x must not have been written: repaired first, and
-      // NaN elsewhere marks them for the last pass, which leaves them alone.
-      repair_kernel<T, is_aligned><<<each, part_threads, 0, stream>>>(x, n, whole, y);
-      write_kernel<T, true, is_aligned><<<blocks, part_threads, 0, stream>>>(x, n, parts, whole, y);
+      repair_kernel<T, how><<<each, part_threads, 0, stream>>>(x, n, whole, y);
+      write_kernel<T, true, how><<<blocks, part_threads, 0, stream>>>(x, n, parts, whole, y);
     } else if (algorithm == SoftmaxAlgorithm::online) {
-      part_kernel<T, Pass::online, is_aligned>
+      part_kernel<T, Pass::online, how>
           <<<blocks, part_threads, 0, stream>>>(x, n, parts, nullptr, first);
       join_kernel<Pass::online><<<each, 32, 0, stream>>>(first, parts, whole);
-      write_kernel<T, false, is_aligned><<<blocks, part_threads, 0, stream>>>(x, n, parts, whole, y);
+      write_kernel<T, false, how><<<blocks, part_threads, 0, stream>>>(x, n, parts, whole, y);
     } else {
-      part_kernel<T, Pass::maximum, is_aligned>
+      part_kernel<T, Pass::maximum, how>
           <<<blocks, part_threads, 0, stream>>>(x, n, parts, nullptr, first);
-      part_kernel<T, Pass::sum, is_aligned>
+      part_kernel<T, Pass::sum, how>
           <<<blocks, part_threads, 0, stream>>>(x, n, parts, first, second);
       join_kernel<Pass::sum><<<each, 32, 0, stream>>>(second, parts, whole);
-      write_kernel<T, false, is_aligned><<<blocks, part_threads, 0, stream>>>(x, n, parts, whole, y);
+      write_kernel<T, false, how><<<blocks, part_threads, 0, stream>>>(x, n, parts, whole, y);
     }
     require_launched("softmax");
     check(cudaFreeAsync(memory, stream));
@@ -615,13 +631,17 @@ void launch(SoftmaxAlgorithm algorithm, const void* x, std::size_t rows, std::si
                     static_cast<std::int64_t>(rows),
                     static_cast<std::int64_t>(n),
                     stream,
-                    on_16(x) && on_16(y) && n % pack_width<T> == 0};
+                    n % pack_width<T> != 0       ? Lie::elements
+                    : on_16(x) && on_16(y) ? Lie::packs
+                                           : Lie::broken_packs};
   if (n <= std::min(how.one_read_up_to, softmax_one_read))
     l.in_registers(how.fetch_ahead);
-  else if (l.aligned)
-    l.template in_parts<true>(algorithm);
+  else if (l.lie == Lie::packs)
+    l.template in_parts<Lie::packs>(algorithm);
+  else if (l.lie == Lie::broken_packs)
+    l.template in_parts<Lie::broken_packs>(algorithm);
   else
-    l.template in_parts<false>(algorithm);
+    l.template in_parts<Lie::elements>(algorithm);
   require_launched("softmax");
 }
 

@@ -9,8 +9,8 @@
 // The same bits from run to run, for any number of other rows. Bounds, u = 2^-24, exact g:
 //   binary32       |y − g| <= (2ε + 22)·u·g + 2^-150, ε = 3.05, plus (ε + 1) for online; exp is that of
 //                  exponential.hpp, the sum a tree of depth 15 in registers, and at most 19 in parts
-//   16-bit types   inside (2·(1.3(m − x) + 4) + 22)·u·g, since exp is the hardware's ex2.approx (2^-22,
-//                  PTX ISA) of a rounded product; then one rounding
+//   16-bit types   inside (2·(3(m − x) + 4) + 22)·u·g: exp is the hardware's ex2.approx (2^-22, PTX
+//                  ISA) of (x − m)·log2 e; two-pass as binary32; then one rounding
 #pragma once
 
 #include "emu/arrays/arrays.hpp"

@@ -102,5 +102,6 @@ void units(Bench& bench);
 void attention(Bench& bench);
 void integers(Bench& bench);
 void norms(Bench& bench);
+void softmax(Bench& bench);
 
 }  // namespace halfulp::bench

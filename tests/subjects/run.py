@@ -19,6 +19,7 @@ import json
 import platform
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -160,8 +161,7 @@ def torch_subjects(device: str) -> Iterator[Subject]:
     yield subject("dot", "float32", "torch.linalg.vecdot", lambda a, b: torch.linalg.vecdot(a, b))
 
     def product(a: Any, b: Any, c: Any = None) -> Any:
-        d = torch.matmul(a, b)
-        return d if c is None else d + c
+        return torch.matmul(a, b) if c is None else torch.addmm(c, a, b)
 
     class Tf32:
         def __init__(self, on: bool) -> None:
@@ -225,38 +225,66 @@ def torch_subjects(device: str) -> Iterator[Subject]:
         yield subject("matmul", v, "torch._scaled_mm", scaled(False))
         yield subject("matmul", v, "torch._scaled_mm, fast accumulation", scaled(True))
 
-    from torch.nn.attention import SDPBackend, sdpa_kernel
+    # scaled_dot_product_attention's backends by the operators beneath it, which return lse too.
+    # (B, S, H, D) to (B, H, S, D). Causal with S != T is aligned to the last query here, to the first there.
+    def attention(backend: str) -> Callable[..., Any]:
+        ops = torch.ops.aten
 
-    def attention(q: Any, k: Any, v: Any, scale: float, causal: float) -> Any:
-        # (B, S, H, D) to (B, H, S, D). Causal with S != T is aligned to the last query here, to the first in torch.
-        S, T = q.shape[1], k.shape[1]  # noqa: N806
-        if 0 in (S, T):
-            raise NotImplementedError("torch takes no empty sequences")
-        mask = None
-        if causal and S != T:
-            mask = torch.ones(S, T, dtype=torch.bool, device=q.device).tril(T - S)
-        q, k, v = (t.transpose(1, 2) for t in (q, k, v))
-        try:
-            out = F.scaled_dot_product_attention(
-                q, k, v, attn_mask=mask, scale=scale, is_causal=bool(causal) and mask is None
-            )
-        except RuntimeError as e:
-            if "No available kernel" in str(e):
-                raise NotImplementedError("this backend does not take the case") from None
-            raise
-        return {"out": out.transpose(1, 2).contiguous()}
+        def run(q: Any, k: Any, v: Any, scale: float, causal: float) -> Any:
+            S, T, D = q.shape[1], k.shape[1], q.shape[3]  # noqa: N806
+            if 0 in (*q.shape, *k.shape):
+                raise NotImplementedError("torch takes no empty sequences")
+            if causal and S != T:
+                raise NotImplementedError("torch aligns the mask to the first query")
+            if backend != "math" and D % 8:
+                raise NotImplementedError("head widths of 8n alone")
+            q, k, v = (t.transpose(1, 2) for t in (q, k, v))
+            is_causal = bool(causal)
+            try:
+                if backend == "flash":
+                    out, lse = ops._scaled_dot_product_flash_attention(
+                        q, k, v, 0.0, is_causal, False, scale=scale
+                    )[:2]
+                elif backend == "efficient":
+                    out, lse = ops._scaled_dot_product_efficient_attention(
+                        q, k, v, None, True, 0.0, is_causal, scale=scale
+                    )[:2]
+                elif backend == "cudnn":
+                    out, lse = ops._scaled_dot_product_cudnn_attention(
+                        q, k, v, None, True, 0.0, is_causal, False, scale=scale
+                    )[:2]
+                else:  # its formula: there is no lse
+                    out = F.scaled_dot_product_attention(q, k, v, scale=scale, is_causal=is_causal)
+                    scores = torch.matmul(q.float(), k.float().transpose(2, 3)) * scale
+                    if is_causal:
+                        mask = torch.ones(S, T, dtype=torch.bool, device=q.device).tril()
+                        scores = scores.masked_fill(~mask, -float("inf"))
+                    lse = torch.logsumexp(scores, -1)
+            except RuntimeError as e:
+                if "No execution plans" in str(e) or "No valid" in str(e):
+                    raise NotImplementedError("this backend does not take the case") from None
+                raise
+            lse = lse.reshape(lse.shape[0], lse.shape[1], -1)[:, :, :S].float()
+            return out.transpose(1, 2).contiguous(), lse.contiguous()
 
-    for backend in ("MATH", "FLASH_ATTENTION", "EFFICIENT_ATTENTION", "CUDNN_ATTENTION"):
+        return run
+
+    class Math:
+        def __enter__(self) -> None:
+            from torch.nn.attention import SDPBackend, sdpa_kernel
+
+            self.context = sdpa_kernel(SDPBackend.MATH)
+            self.context.__enter__()
+
+        def __exit__(self, *_: object) -> None:
+            self.context.__exit__(None, None, None)
+
+    for backend in ("math", "flash", "efficient", "cudnn"):
         for v in ("float32", "float16", "bfloat16"):
-            if v == "float32" and backend in ("FLASH_ATTENTION", "CUDNN_ATTENTION"):
+            if v == "float32" and backend in ("flash", "cudnn"):
                 continue
             yield subject(
-                "attention",
-                v,
-                f"torch SDPA {backend.lower()}",
-                attention,
-                around=lambda b=backend: sdpa_kernel(getattr(SDPBackend, b)),
-                note="lse is not returned",
+                "attention", v, f"torch SDPA, {backend}", attention(backend), around=Math if backend == "math" else None
             )
 
     def adamw(parameter: Any, gradient: Any, m: Any, v: Any, **a: float) -> Any:
@@ -350,11 +378,13 @@ def row_of(s: Subject, report: Any, seconds: float) -> dict[str, Any]:
 
 
 def main() -> int:
+    warnings.simplefilter("ignore")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--only", default="", help="subjects with this text in suite, variant or name")
     parser.add_argument("--level", default="quick")
     parser.add_argument("--out", type=Path, default=ROOT / "data/results")
+    parser.add_argument("--without", default="", help="leave these libraries out: jax,cupy")
     parser.add_argument("--limit", type=float, default=60.0, help="seconds for a subject")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -364,7 +394,7 @@ def main() -> int:
     with gzip.open(path, "wt", compresslevel=9) as lines:
         for s in subjects(args.device):
             label = f"{s.suite} {s.variant} {s.name}"
-            if args.only not in label:
+            if args.only not in label or s.arrays in args.without.split(","):
                 continue
             if s.suite not in known or s.variant not in known[s.suite].variants:
                 print(f"left out: {label}: no such suite or variant", file=sys.stderr)

@@ -6,7 +6,6 @@
 #include <catch2/catch_test_macros.hpp>
 #include <cmath>
 #include <cstdint>
-#include <cstdio>
 #include <cstring>
 #include <functional>
 #include <map>
@@ -67,6 +66,7 @@ constexpr const char* suite_names[] = {"softmax", "log-sum-exp", "cross-entropy"
 }  // namespace
 
 TEST_CASE("builtin kernels of softmax's suites keep the bounds") {
+  // The largest error in units of the bound: below a thousandth, the bound would say nothing.
   for (const char* name : suite_names) {
     const Suite& suite = suite_named(name);
     for (const std::string& variant : suite.variants()) {
@@ -75,8 +75,7 @@ TEST_CASE("builtin kernels of softmax's suites keep the bounds") {
             judge(suite, variant, [&](const Case& c) { return run_here(b, name, c); });
         INFO(name << " " << variant << " " << b.name);
         CHECK(v.failed == 0);
-        std::printf("%-24s %-9s %-16s %d cases, worst %.3f of the bound\n", name, variant.c_str(),
-                    b.name, v.cases, v.worst);
+        CHECK(v.worst > 0.01);
       }
     }
   }

@@ -178,7 +178,12 @@ class Arrays:
         """The bytes of an array that `make` made."""
         if self.library == "torch":
             torch = self.module()
-            return bytes(array.contiguous().reshape(-1).view(torch.uint8).cpu().numpy().tobytes())
+            if array.numel() == 0:
+                return b""
+            # A copy even where it counts as contiguous: an extent of 1 may have any stride.
+            flat = torch.empty(array.numel(), dtype=array.dtype, device=array.device)
+            flat.copy_(array.reshape(-1))
+            return bytes(flat.view(torch.uint8).cpu().numpy().tobytes())
         host = self.module().asnumpy(array) if self.library == "cupy" else np.asarray(array)
         return host.tobytes()
 
