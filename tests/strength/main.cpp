@@ -43,10 +43,18 @@ std::vector<Tensor> poisoned_outputs(const Case& c) {
   return outputs;
 }
 
+// `status` is −1 where it wrote beyond the end of an output.
 std::vector<Tensor> outputs_of_subject(const Subject& subject, const Case& c, int& status) {
+  constexpr std::size_t guard = 64;
   std::vector<Tensor> outputs = poisoned_outputs(c);
+  for (Tensor& t : outputs) t.bytes.resize(t.bytes.size() + guard, std::byte{0x5a});
   const Call call(subject.suite, c, outputs);
   status = subject.run(nullptr, &call.get());
+  for (Tensor& t : outputs) {
+    const auto end = t.bytes.end() - guard;
+    if (std::any_of(end, t.bytes.end(), [](std::byte b) { return b != std::byte{0x5a}; })) status = -1;
+    t.bytes.resize(t.bytes.size() - guard);
+  }
   return outputs;
 }
 
@@ -54,6 +62,7 @@ std::vector<Tensor> outputs_of_subject(const Subject& subject, const Case& c, in
 std::string why(const Finding& f, const Suite& suite, const Case& c, const Yardstick& yardstick) {
   int status = 0;
   const std::vector<Tensor> outputs = outputs_of_subject(*f.subject, c, status);
+  if (status == -1) return "wrote beyond the end of an output";
   if (status != HALFULP_OK) return "";
   const Judgement j = judge(c, yardstick, f.promise, outputs);
   if (j.outcome == Outcome::fail) return j.reason;

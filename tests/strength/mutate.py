@@ -155,7 +155,7 @@ def main() -> int:
             print(f"{kernel}: {len(compiled)} mutants, {len(compiled) - len(survivors)} caught", flush=True)
             for m in survivors:
                 line = (ROOT / m.file).read_text().splitlines()[m.line - 1].strip()
-                why = reasons.get(kernel, {}).get(f"{line} | {m.before.strip()} -> {m.after.strip()} @{m.column}")
+                why = reasons.get(kernel, {}).get(f"{line} | {m.before.strip()} -> {m.after.strip()}")
                 unexplained += why is None
                 print(f"  survivor {m.name}: {line}\n    {why or 'NO REASON GIVEN'}")
             report += [{**dataclasses.asdict(m), "kernel": kernel, "caught_by": by} for m, by in compiled]

@@ -11,7 +11,7 @@
 
 #include "emu/core/formats.hpp"
 #include "kernels/attention_float32.hpp"
-#include "kernels/exponential_arithmetic.hpp"
+#include "kernels/attention_arithmetic.hpp"
 #include "kernels/sage_attention.hpp"
 
 using namespace halfulp;
