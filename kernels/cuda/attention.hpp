@@ -74,10 +74,10 @@ void attention(const Attention& a, const void* q, const void* k, const void* v, 
                float* lse, void* stream = nullptr);
 
 // The same for one query (decoding), at the speed of memory: the keys of a head are cut into parts
-// that are worked on at the same time and merged in their order. Everything is binary32 up to the
-// result: scores are sums of fused products, p = exp2((x − m) · s) is not rounded. The bits depend
-// on the number of parts; 0 chooses by the device. Masks none and bottom-right. Memory for parts
-// comes from the stream's pool.
+// that are worked on at the same time and merged in their order. x and P·v by mma.sync, 16 keys at
+// a time; p = exp2((x − m) · s) for all x, and P is rounded as above. The bits depend on the number
+// of parts; 0 chooses by shape and device. Masks none and bottom-right. Memory for parts comes from
+// the stream's pool.
 void attention_decode(const Attention& a, const void* q, const void* k, const void* v, void* out,
                       float* lse, void* stream = nullptr, std::size_t parts = 0);
 

@@ -1,16 +1,18 @@
 // One query a head against all keys: each byte of k and v is used once for each query head of its
-// group, so this is a matter of memory, and CUDA cores keep up with it.
+// group, so this is a matter of memory. The tensor cores (mma.sync) do the arithmetic, with up to
+// 16 query heads of a group as rows, because CUDA cores fell behind memory at groups of 4.
 //
-// A part is a run of keys of one head of k and v, for one block of four warps. In a warp width / 8
-// lanes share a key, 16 bytes each; every such team keeps (m, ℓ, O) of its own, for up to 8 query
-// heads, and takes `ahead` keys at a time, k and v loaded before the first is used. Teams, warps
-// and parts are merged in their order, each time by
+// A part is a run of keys of one head of k and v, for one block of four warps, which take 16 keys
+// at a time in turn. Fragments come from memory as they lie, 16 bytes a load, by choosing which
+// element of a head is which index of a product: a score is the same sum in another order, and an
+// output's column may be any. Warps and parts are merged in their order, each time by
 //
 //   (m, ℓ, O) ⊕ (m', ℓ', O') = (M, αℓ + α'ℓ', αO + α'O'), M = max(m, m'), α = exp2((m − M) · s)
 //
 // (Lean Attention, arXiv:2405.10480), of which (−∞, 0, 0) is the identity.
 #include <algorithm>
 #include <stdexcept>
+#include <type_traits>
 
 #include "emu/arrays/cuda/launch.cuh"
 #include "kernels/cuda/attention.hpp"
@@ -20,10 +22,12 @@ namespace halfulp::kernels::cuda {
 namespace {
 
 using halfulp::cuda::require_launched;
+using hopper::Bfloat16;
+using hopper::Binary16;
 using hopper::u32;
 
 constexpr float infinity = __builtin_huge_valf();
-constexpr int warps = 4, least_part = 64;
+constexpr int warps = 4, taken = 16, least_part = 64;
 
 struct Work {
   const std::uint16_t *q, *k, *v;
@@ -51,27 +55,19 @@ __device__ uint4 load_once(const std::uint16_t* p) {
   return v;
 }
 
-template <bool bfloat>
-__device__ void widen(const uint4& v, float (&x)[8]) {
-  const u32 words[4] = {v.x, v.y, v.z, v.w};
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    if constexpr (bfloat) {
-      x[2 * i] = __uint_as_float(words[i] << 16);
-      x[2 * i + 1] = __uint_as_float(words[i] & 0xffff0000u);
-    } else {
-      asm("{\n.reg .f16 low, high;\nmov.b32 {low, high}, %2;\ncvt.f32.f16 %0, low;\n"
-          "cvt.f32.f16 %1, high;\n}"
-          : "=f"(x[2 * i]), "=f"(x[2 * i + 1])
-          : "r"(words[i]));
-    }
-  }
-}
-
-template <bool bfloat>
-__device__ std::uint16_t narrow(float x) {
-  const u32 both = bfloat ? hopper::Bfloat16::pair(x, x) : hopper::Binary16::pair(x, x);
-  return static_cast<std::uint16_t>(both);
+// d (16, 8) += A (16, 16) · B (16, 8).
+template <class T>
+__device__ void multiply(float (&d)[4], u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1) {
+  if constexpr (std::is_same_v<T, Bfloat16>)
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, "
+        "{%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+  else
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, "
+        "{%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 
 // What exponents count from: the maximum, or 0 where there is none yet.
@@ -82,117 +78,154 @@ __device__ float weight(float m, float base, float scale) {
   return exp2_fast(__fmul_rn(__fsub_rn(m, base), scale));
 }
 
-template <bool bfloat>
+template <class T>
 __device__ void finish(const Work& w, int row, int d, float o, float m, float l) {
   const int b = row / w.heads, h = row % w.heads;
   w.out[b * w.out_stride.batch + h * w.out_stride.head + d] =
-      narrow<bfloat>(l == 0 ? 0.0f : __fdiv_rn(o, l));
+      static_cast<std::uint16_t>(T::pair(l == 0 ? 0.0f : __fdiv_rn(o, l), 0));
   if (d == 0 && w.lse != nullptr)
     w.lse[row] =
         l == 0 ? -infinity : __fmul_rn(__fadd_rn(__fmul_rn(m, w.scale), log2f(l)), 0.693147181f);
 }
 
-template <bool bfloat, int width, int taken>
-__global__ void __launch_bounds__(32 * warps) part_kernel(const __grid_constant__ Work w) {
-  constexpr int lanes = width / 8, teams = 32 / lanes, ahead = taken == 8 ? 4 : 8;
+template <class T, int width>
+__global__ void __launch_bounds__(32 * warps, 2) part_kernel(const __grid_constant__ Work w) {
   const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
-  const int team = lane / lanes, d = lane % lanes * 8;
+  const int g = lane / 4, t = lane % 4;
   const int piece = static_cast<int>(blockIdx.y) % w.pieces,
             head_kv = static_cast<int>(blockIdx.y) / w.pieces % w.heads_kv,
             batch = static_cast<int>(blockIdx.y) / w.pieces / w.heads_kv;
-  const int first_head = head_kv * w.group + piece * taken, last_head = (head_kv + 1) * w.group;
+  const int first_head = head_kv * w.group + piece * taken;
+  const int heads = min(taken, (head_kv + 1) * w.group - first_head);
   const int begin = static_cast<int>(blockIdx.x) * w.part, end = min(begin + w.part, w.keys);
 
-  float q[taken][8], o[taken][8], m[taken], l[taken];
+  // Rows g and g + 8 are query heads. Of a head's elements 32i + 8t to 32i + 8t + 7, which a thread
+  // loads at once, step 2i + u of a score takes 4u and 4u + 1 as its indices 2t and 2t + 1, and
+  // 4u + 2 and 4u + 3 as 2t + 8 and 2t + 9.
+  uint4 q[2][width / 32];
 #pragma unroll
-  for (int t = 0; t < taken; ++t) {
-    uint4 bits{0, 0, 0, 0};
-    if (first_head + t < last_head)
-      bits = load_once(w.q + batch * w.q_stride.batch + (first_head + t) * w.q_stride.head + d);
-    widen<bfloat>(bits, q[t]);
-    m[t] = -infinity;
-    l[t] = 0;
+  for (int r = 0; r < 2; ++r)
 #pragma unroll
-    for (int i = 0; i < 8; ++i) o[t][i] = 0;
-  }
-  const std::uint16_t* k = w.k + batch * w.k_stride.batch + head_kv * w.k_stride.head + d;
-  const std::uint16_t* v = w.v + batch * w.v_stride.batch + head_kv * w.v_stride.head + d;
-  for (int from = begin + warp * teams * ahead; from < end; from += warps * teams * ahead) {
-    uint4 keys[ahead], values[ahead];
-#pragma unroll
-    for (int i = 0; i < ahead; ++i) {
-      const std::int64_t j = min(from + i * teams + team, end - 1);
-      keys[i] = load_once(k + j * w.k_stride.row);
-      values[i] = load_once(v + j * w.v_stride.row);
+    for (int i = 0; i < width / 32; ++i) {
+      q[r][i] = uint4{0, 0, 0, 0};
+      if (g + 8 * r < heads)
+        q[r][i] = load_once(w.q + batch * w.q_stride.batch +
+                            (first_head + g + 8 * r) * w.q_stride.head + 32 * i + 8 * t);
     }
-    float x[taken][ahead];
+  float o[width / 8][4], m[2] = {-infinity, -infinity}, l[2] = {0, 0};
 #pragma unroll
-    for (int i = 0; i < ahead; ++i) {
-      float y[8];
-      widen<bfloat>(keys[i], y);
-      const bool there = from + i * teams + team < end;
+  for (auto& tile : o) tile[0] = tile[1] = tile[2] = tile[3] = 0;
+  const std::uint16_t* k = w.k + batch * w.k_stride.batch + head_kv * w.k_stride.head + 8 * t;
+  const std::uint16_t* v = w.v + batch * w.v_stride.batch + head_kv * w.v_stride.head + 8 * g;
+
+  for (int from = begin + 16 * warp; from < end; from += 16 * warps) {
+    // Keys g and g + 8 of k; 2t, 2t + 1, 2t + 8 and 2t + 9 of v, elements 64i + 8g to 64i + 8g + 7.
+    uint4 keys[2][width / 32], values[4][width / 64];
 #pragma unroll
-      for (int t = 0; t < taken; ++t) {
-        float sum = __fmul_rn(q[t][0], y[0]);
+    for (int r = 0; r < 2; ++r) {
+      const std::int64_t j = min(from + g + 8 * r, end - 1);
 #pragma unroll
-        for (int e = 1; e < 8; ++e) sum = __fmaf_rn(q[t][e], y[e], sum);
+      for (int i = 0; i < width / 32; ++i) keys[r][i] = load_once(k + j * w.k_stride.row + 32 * i);
+    }
 #pragma unroll
-        for (int step = 1; step < lanes; step *= 2)
-          sum = __fadd_rn(sum, __shfl_xor_sync(0xffffffffu, sum, step));
-        x[t][i] = there ? sum : -infinity;
+    for (int r = 0; r < 4; ++r) {
+      const std::int64_t j = min(from + 2 * t + r % 2 + r / 2 * 8, end - 1);
+#pragma unroll
+      for (int i = 0; i < width / 64; ++i)
+        values[r][i] = load_once(v + j * w.v_stride.row + 64 * i);
+    }
+    float x[2][4] = {};  // of keys 8n + 2t + {0, 1}: head g, then head g + 8
+#pragma unroll
+    for (int n = 0; n < 2; ++n)
+#pragma unroll
+      for (int i = 0; i < width / 32; ++i) {
+        multiply<T>(x[n], q[0][i].x, q[1][i].x, q[0][i].y, q[1][i].y, keys[n][i].x, keys[n][i].y);
+        multiply<T>(x[n], q[0][i].z, q[1][i].z, q[0][i].w, q[1][i].w, keys[n][i].z, keys[n][i].w);
+      }
+    if (from + 16 > end) {  // what was not there stood for the last key again
+#pragma unroll
+      for (int n = 0; n < 2; ++n)
+#pragma unroll
+        for (int i = 0; i < 4; ++i)
+          if (from + 8 * n + 2 * t + i % 2 >= end) x[n][i] = -infinity;
+#pragma unroll
+      for (int r = 0; r < 4; ++r)
+#pragma unroll
+        for (int i = 0; i < width / 64; ++i)
+          if (from + 2 * t + r % 2 + r / 2 * 8 >= end) values[r][i] = uint4{0, 0, 0, 0};
+    }
+    float alpha[2];
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      float most = m[r];
+#pragma unroll
+      for (int n = 0; n < 2; ++n) most = fmaxf(most, fmaxf(x[n][2 * r], x[n][2 * r + 1]));
+      most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 1));
+      most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 2));
+      const float base = base_of(most);
+      alpha[r] = weight(m[r], base, w.scale);
+      m[r] = most;
+      l[r] = __fmul_rn(l[r], alpha[r]);
+#pragma unroll
+      for (int n = 0; n < 2; ++n)
+#pragma unroll
+        for (int i = 2 * r; i < 2 * r + 2; ++i) {
+          x[n][i] = weight(x[n][i], base, w.scale);
+          l[r] = __fadd_rn(l[r], x[n][i]);
+        }
+    }
+    if (__any_sync(0xffffffffu, alpha[0] != 1 || alpha[1] != 1)) {
+#pragma unroll
+      for (auto& tile : o) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) tile[i] = __fmul_rn(tile[i], alpha[i / 2]);
       }
     }
+    const u32 p[4] = {T::pair(x[0][0], x[0][1]), T::pair(x[0][2], x[0][3]),
+                      T::pair(x[1][0], x[1][1]), T::pair(x[1][2], x[1][3])};
+    // Column n of tile 8i + e is element 64i + 8n + e of a head.
 #pragma unroll
-    for (int t = 0; t < taken; ++t) {
-      float most = m[t];
+    for (int i = 0; i < width / 64; ++i) {
+      const auto word = [&](int r, int n) {
+        const uint4& bits = values[r][i];
+        return n == 0 ? bits.x : n == 1 ? bits.y : n == 2 ? bits.z : bits.w;
+      };
 #pragma unroll
-      for (int i = 0; i < ahead; ++i) most = fmaxf(most, x[t][i]);
-      const float base = base_of(most), alpha = weight(m[t], base, w.scale);
-      m[t] = most;
-      l[t] = __fmul_rn(l[t], alpha);
-#pragma unroll
-      for (int e = 0; e < 8; ++e) o[t][e] = __fmul_rn(o[t][e], alpha);
-#pragma unroll
-      for (int i = 0; i < ahead; ++i) {
-        x[t][i] = weight(x[t][i], base, w.scale);
-        l[t] = __fadd_rn(l[t], x[t][i]);
+      for (int e = 0; e < 8; ++e) {
+        const u32 select = e % 2 == 0 ? 0x5410 : 0x7632;  // low halves of both words, or high ones
+        multiply<T>(o[8 * i + e], p[0], p[1], p[2], p[3],
+                    __byte_perm(word(0, e / 2), word(1, e / 2), select),
+                    __byte_perm(word(2, e / 2), word(3, e / 2), select));
       }
-    }
-#pragma unroll
-    for (int i = 0; i < ahead; ++i) {
-      float y[8];
-      widen<bfloat>(values[i], y);
-      // A key that was not there stands for the last one again, which may be no number.
-      const bool there = from + i * teams + team < end;
-#pragma unroll
-      for (int e = 0; e < 8; ++e) y[e] = there ? y[e] : 0;
-#pragma unroll
-      for (int t = 0; t < taken; ++t)
-#pragma unroll
-        for (int e = 0; e < 8; ++e) o[t][e] = __fmaf_rn(x[t][i], y[e], o[t][e]);
     }
   }
 
-  __shared__ float all_o[warps][teams][width], all_m[warps][teams], all_l[warps][teams];
+  __shared__ float all_o[warps][taken][width], all_m[warps][taken], all_l[warps][taken];
 #pragma unroll
-  for (int t = 0; t < taken; ++t) {
-    __syncthreads();
+  for (int r = 0; r < 2; ++r) {
+    l[r] = __fadd_rn(l[r], __shfl_xor_sync(0xffffffffu, l[r], 1));
+    l[r] = __fadd_rn(l[r], __shfl_xor_sync(0xffffffffu, l[r], 2));
+    const int head = g + 8 * r;
+    if (t == 0) all_m[warp][head] = m[r], all_l[warp][head] = l[r];
 #pragma unroll
-    for (int e = 0; e < 8; ++e) all_o[warp][team][d + e] = o[t][e];
-    if (d == 0) all_m[warp][team] = m[t], all_l[warp][team] = l[t];
-    __syncthreads();
-    const int column = static_cast<int>(threadIdx.x);
-    if (column >= width || first_head + t >= last_head) continue;
+    for (int tile = 0; tile < width / 8; ++tile)
+#pragma unroll
+      for (int n = 0; n < 2; ++n)
+        all_o[warp][head][tile / 8 * 64 + 8 * (2 * t + n) + tile % 8] = o[tile][2 * r + n];
+  }
+  __syncthreads();
+  for (int at = static_cast<int>(threadIdx.x); at < heads * width; at += 32 * warps) {
+    const int head = at / width, column = at % width;
     float most = -infinity, sum_o = 0, sum_l = 0;
-    for (int i = 0; i < warps * teams; ++i) most = fmaxf(most, all_m[i / teams][i % teams]);
-    for (int i = 0; i < warps * teams; ++i) {
-      const float alpha = weight(all_m[i / teams][i % teams], base_of(most), w.scale);
-      sum_o = __fmaf_rn(alpha, all_o[i / teams][i % teams][column], sum_o);
-      sum_l = __fmaf_rn(alpha, all_l[i / teams][i % teams], sum_l);
+    for (int i = 0; i < warps; ++i) most = fmaxf(most, all_m[i][head]);
+    for (int i = 0; i < warps; ++i) {
+      const float alpha = weight(all_m[i][head], base_of(most), w.scale);
+      sum_o = __fmaf_rn(alpha, all_o[i][head][column], sum_o);
+      sum_l = __fmaf_rn(alpha, all_l[i][head], sum_l);
     }
-    const int row = batch * w.heads + first_head + t;
+    const int row = batch * w.heads + first_head + head;
     if (w.count == 1) {
-      finish<bfloat>(w, row, column, sum_o, most, sum_l);
+      finish<T>(w, row, column, sum_o, most, sum_l);
     } else {
       float* to = w.parts + (static_cast<std::int64_t>(blockIdx.x) * w.rows + row) * (width + 2);
       to[column] = sum_o;
@@ -201,7 +234,7 @@ __global__ void __launch_bounds__(32 * warps) part_kernel(const __grid_constant_
   }
 }
 
-template <bool bfloat, int width>
+template <class T, int width>
 __global__ void merge_kernel(const __grid_constant__ Work w) {
   const int row = static_cast<int>(blockIdx.x), d = static_cast<int>(threadIdx.x);
   const std::int64_t next = static_cast<std::int64_t>(w.rows) * (width + 2);
@@ -214,7 +247,7 @@ __global__ void merge_kernel(const __grid_constant__ Work w) {
     o = __fmaf_rn(alpha, from[i * next + d], o);
     l = __fmaf_rn(alpha, from[i * next + width + 1], l);
   }
-  finish<bfloat>(w, row, d, o, most, l);
+  finish<T>(w, row, d, o, most, l);
 }
 
 void require(cudaError_t error) {
@@ -222,7 +255,13 @@ void require(cudaError_t error) {
     throw std::runtime_error(std::string("attention of one query: ") + cudaGetErrorString(error));
 }
 
-template <bool bfloat, int width, int taken>
+// Keys of a part, of n.
+int part_of(int keys, int n) {
+  const int part = std::max(1, (keys + n - 1) / n);
+  return (part + least_part - 1) / least_part * least_part;
+}
+
+template <class T, int width>
 void launch(Work w, int batch, std::size_t parts, cudaStream_t stream) {
   w.pieces = (w.group + taken - 1) / taken;
   const int blocks = batch * w.heads_kv * w.pieces;
@@ -230,33 +269,31 @@ void launch(Work w, int batch, std::size_t parts, cudaStream_t stream) {
     int device = 0, processors = 0, resident = 0;
     require(cudaGetDevice(&device));
     require(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device));
-    require(cudaOccupancyMaxActiveBlocksPerMultiprocessor(
-        &resident, part_kernel<bfloat, width, taken>, 32 * warps, 0));
-    // All blocks at once, and parts of at least 256 keys.
-    parts = static_cast<std::size_t>(
-        std::clamp(processors * resident / blocks, 1, std::max(1, w.keys / 256)));
+    require(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, part_kernel<T, width>,
+                                                          32 * warps, 0));
+    // Blocks come in waves, each as long as a part and the start of one, about 64 keys.
+    const std::int64_t slots = std::max(1, processors * resident);
+    std::int64_t least = 0;
+    for (int n = 1; n <= std::clamp(w.keys / 256, 1, 512); ++n) {
+      const std::int64_t waves = (std::int64_t{n} * blocks + slots - 1) / slots;
+      const std::int64_t cost = waves * (part_of(w.keys, n) + 64);
+      if (parts != 0 && cost >= least) continue;
+      least = cost;
+      parts = static_cast<std::size_t>(n);
+    }
   }
   w.count = static_cast<int>(parts);
-  w.part = std::max(1, (w.keys + w.count - 1) / w.count);
-  w.part = (w.part + least_part - 1) / least_part * least_part;
+  w.part = part_of(w.keys, w.count);
   if (w.count > 1)
     require(cudaMallocAsync(reinterpret_cast<void**>(&w.parts),
                             parts * static_cast<std::size_t>(w.rows) * (width + 2) * 4, stream));
   const dim3 grid(static_cast<unsigned>(w.count), static_cast<unsigned>(blocks));
-  part_kernel<bfloat, width, taken><<<grid, 32 * warps, 0, stream>>>(w);
+  part_kernel<T, width><<<grid, 32 * warps, 0, stream>>>(w);
   require_launched("attention of one query");
   if (w.count == 1) return;
-  merge_kernel<bfloat, width><<<static_cast<unsigned>(w.rows), width, 0, stream>>>(w);
+  merge_kernel<T, width><<<static_cast<unsigned>(w.rows), width, 0, stream>>>(w);
   require_launched("attention of one query, merge");
   require(cudaFreeAsync(w.parts, stream));
-}
-
-template <bool bfloat, int width>
-void launch_group(const Work& w, int batch, std::size_t parts, cudaStream_t stream) {
-  if (w.group == 1) return launch<bfloat, width, 1>(w, batch, parts, stream);
-  if (w.group == 2) return launch<bfloat, width, 2>(w, batch, parts, stream);
-  if (w.group <= 4) return launch<bfloat, width, 4>(w, batch, parts, stream);
-  launch<bfloat, width, 8>(w, batch, parts, stream);
 }
 
 }  // namespace
@@ -303,11 +340,11 @@ void attention_decode(const Attention& a, const void* q, const void* k, const vo
   const auto handle = static_cast<cudaStream_t>(stream);
   const int batch = static_cast<int>(s.batch);
   if (a.element == Element::bfloat16) {
-    if (s.width == 64) return launch_group<true, 64>(w, batch, parts, handle);
-    return launch_group<true, 128>(w, batch, parts, handle);
+    if (s.width == 64) return launch<Bfloat16, 64>(w, batch, parts, handle);
+    return launch<Bfloat16, 128>(w, batch, parts, handle);
   }
-  if (s.width == 64) return launch_group<false, 64>(w, batch, parts, handle);
-  launch_group<false, 128>(w, batch, parts, handle);
+  if (s.width == 64) return launch<Binary16, 64>(w, batch, parts, handle);
+  launch<Binary16, 128>(w, batch, parts, handle);
 }
 
 }  // namespace halfulp::kernels::cuda
