@@ -17,7 +17,7 @@
 #include "emu/core/formats.hpp"
 #include "emu/functions/functions.hpp"
 #include "kernels/double_double.hpp"
-#include "kernels/attention_arithmetic.hpp"
+#include "kernels/exponential_arithmetic.hpp"
 #include "kernels/softmax.hpp"
 #include "kernels/softmax_float32.hpp"
 
