@@ -16,7 +16,8 @@ import pytest
 from halfulp import _conform
 
 ROOT = Path(__file__).resolve().parents[2]
-BUILTIN = "builtin:sequential-cpu"
+SUM = next(s for s in _conform.list_suites() if s["name"] == "sum")
+BUILTIN = f"builtin:{SUM['builtins'][0]['name']}"
 
 
 def conform(*words: str, stdin: str | None = None, **environment: str):
@@ -160,7 +161,7 @@ def test_invariance_is_checked_where_it_is_promised(plug_in: str, fault: str, ch
 
 
 def test_a_hang_ends_the_case_and_not_the_run(plug_in: str) -> None:
-    case = "sum/1/float32/small/0".replace("/1/", f"/{_conform.list_suites()[0]['version']}/")
+    case = f"sum/{SUM['version']}/float32/spread/0"
     words = ["run", "--kernel", plug_in, "--case", case, "--seconds", "0.2"]
     run = conform(*words, HALFULP_TEST_FAULT="hang")
     assert run.returncode == 1
@@ -207,8 +208,7 @@ def test_waivers(plug_in: str, tmp_path: Path) -> None:
 
 
 def test_a_shrunk_case_replays(plug_in: str) -> None:
-    version = _conform.list_suites()[0]["version"]
-    case = f"sum/{version}/float32/spread/3"
+    case = f"sum/{SUM['version']}/float32/spread/3"
     fault = {"HALFULP_TEST_FAULT": "missing-tail"}
     small = conform("shrink", "--kernel", plug_in, "--case", case, **fault)
     assert small.returncode == 1
