@@ -93,12 +93,11 @@ void cross_entropy(const A& arith, CrossEntropyShape shape, CrossEntropyTile til
 // are written whole; tiles are walked down the tokens, then along the vocabulary.
 template <class A>
 std::size_t cross_entropy_backward(const A& arith, CrossEntropyShape shape, CrossEntropyTile tile,
-                                   const typename A::value_type* e,
-                                   const typename A::value_type* c, const std::int64_t* target,
-                                   const typename A::value_type* lse,
+                                   const typename A::value_type* e, const typename A::value_type* c,
+                                   const std::int64_t* target, const typename A::value_type* lse,
                                    const typename A::value_type* dloss,
-                                   const typename A::value_type& filter,
-                                   typename A::value_type* de, typename A::value_type* dc) {
+                                   const typename A::value_type& filter, typename A::value_type* de,
+                                   typename A::value_type* dc) {
   using V = typename A::value_type;
   std::fill(de, de + shape.n * shape.d, arith.zero());
   std::fill(dc, dc + shape.v * shape.d, arith.zero());
@@ -112,8 +111,8 @@ std::size_t cross_entropy_backward(const A& arith, CrossEntropyShape shape, Cros
       bool all_below = true;
       for (std::size_t i = 0; i < rows; ++i) {
         for (std::size_t j = 0; j < columns; ++j) {
-          const V a = detail::logit(arith, shape.d, e + (row + i) * shape.d,
-                                    c + (column + j) * shape.d);
+          const V a =
+              detail::logit(arith, shape.d, e + (row + i) * shape.d, c + (column + j) * shape.d);
           V g = arith.exp(arith.sub(a, lse[row + i], 0), 0);
           if (static_cast<std::size_t>(target[row + i]) == column + j) g = arith.sub(g, one, 0);
           all_below = all_below && detail::is_below(arith, g, filter);

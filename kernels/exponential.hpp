@@ -29,8 +29,8 @@ inline constexpr float rounder = 0x1.8p23F;
 inline constexpr float q[] = {0x1.00000cp-1F, 0x1.55550ap-3F,  0x1.55499cp-5F,
                               0x1.112936p-7F, 0x1.71d7acp-10F, 0x1.9b2f36p-13F};
 inline constexpr double exp_error = 2.05, near_exp_error = 1.17;  // |t| <= 0.7, |t| <= 0.3476
-inline constexpr float exponent_limit = 65536;  // of |x|
-inline constexpr int least_exponent = -94549;   // below rne(−exponent_limit·log2 e)
+inline constexpr float exponent_limit = 65536;                    // of |x|
+inline constexpr int least_exponent = -94549;  // below rne(−exponent_limit·log2 e)
 
 struct Reduced {
   float t;

@@ -84,9 +84,9 @@ Maximum<typename A::value_type> maximum(const A& arith, const typename A::value_
     if (i == 0 || is_less(m.value, x[i])) m.value = x[i];
   }
   if (n == 0) return m;
-  m.kind = !is_infinite(arith, m.value)            ? RowKind::ordinary
-           : is_less(arith.zero(), m.value)        ? RowKind::highest
-                                                   : RowKind::lowest;
+  m.kind = !is_infinite(arith, m.value)     ? RowKind::ordinary
+           : is_less(arith.zero(), m.value) ? RowKind::highest
+                                            : RowKind::lowest;
   return m;
 }
 
@@ -179,8 +179,8 @@ void softmax(const A& arith, SoftmaxAlgorithm algorithm, const typename A::value
       const V inverse = arith.div(one, total.v, after);
       for (std::size_t i = 0; i < n; ++i) {
         const Pair<V> term = arith.exp_pair(x[i], 4 * i);
-        y[i] = detail::aligned(arith, arith.mul(term.v, inverse, after + 4 * i + 1), term.e, total.e,
-                               after + 4 * i + 2);
+        y[i] = detail::aligned(arith, arith.mul(term.v, inverse, after + 4 * i + 1), term.e,
+                               total.e, after + 4 * i + 2);
       }
       return;
     }

@@ -88,7 +88,8 @@ inline float widen(Bfloat x) {
 }
 inline float widen(Half x) {
   const std::uint32_t sign = static_cast<std::uint32_t>(x.code & 0x8000) << 16;
-  const float v = std::bit_cast<float>(static_cast<std::uint32_t>(x.code & 0x7fff) << 13) * 0x1p112F;
+  const float v =
+      std::bit_cast<float>(static_cast<std::uint32_t>(x.code & 0x7fff) << 13) * 0x1p112F;
   const std::uint32_t special = (x.code & 0x7c00) == 0x7c00 ? 0x7f800000U : 0;
   return std::bit_cast<float>(std::bit_cast<std::uint32_t>(v) | special | sign);
 }
@@ -161,7 +162,8 @@ inline F larger(const F& a, const F& b) {
 }
 // p·2^k, k the low bits of s = rounder + k.
 inline F raised(const F& p, const F& s) {
-  return each([&](int k) { return std::bit_cast<float>(bits_of(p.at[k]) + (bits_of(s.at[k]) << 23)); });
+  return each(
+      [&](int k) { return std::bit_cast<float>(bits_of(p.at[k]) + (bits_of(s.at[k]) << 23)); });
 }
 // p·2^(max(s − e, −160) + 64).
 inline F raised_below(const F& p, const F& s, const F& e) {
@@ -236,8 +238,8 @@ HALFULP_LOOP __m256 half(__m256i code) {
   const __m256i magnitude = _mm256_and_si256(code, _mm256_set1_epi32(0x7fff));
   const __m256 v = _mm256_mul_ps(_mm256_castsi256_ps(_mm256_slli_epi32(magnitude, 13)),
                                  _mm256_set1_ps(0x1p112F));
-  const __m256i special = _mm256_and_si256(
-      _mm256_cmpgt_epi32(magnitude, _mm256_set1_epi32(0x7bff)), _mm256_set1_epi32(0x7f800000));
+  const __m256i special = _mm256_and_si256(_mm256_cmpgt_epi32(magnitude, _mm256_set1_epi32(0x7bff)),
+                                           _mm256_set1_epi32(0x7f800000));
   const __m256i sign = _mm256_slli_epi32(_mm256_xor_si256(code, magnitude), 16);
   return _mm256_castsi256_ps(
       _mm256_or_si256(_mm256_or_si256(_mm256_castps_si256(v), special), sign));
@@ -326,7 +328,8 @@ HALFULP_LOOP bool any(Unordered a) {
   return _mm256_movemask_ps(a) != 0;
 }
 HALFULP_LOOP bool any_less(F a, F b) {
-  return any(_mm256_or_ps(_mm256_cmp_ps(a.a, b.a, _CMP_LT_OQ), _mm256_cmp_ps(a.b, b.b, _CMP_LT_OQ)));
+  return any(
+      _mm256_or_ps(_mm256_cmp_ps(a.a, b.a, _CMP_LT_OQ), _mm256_cmp_ps(a.b, b.b, _CMP_LT_OQ)));
 }
 HALFULP_LOOP D zero_sums() {
   return {_mm256_setzero_pd(), _mm256_setzero_pd(), _mm256_setzero_pd(), _mm256_setzero_pd()};
@@ -432,7 +435,8 @@ HALFULP_LOOP F raised(F p, F s) {
 }
 HALFULP_LOOP F raised_below(F p, F s, F e) {
   const __m512i n = _mm512_sub_epi32(_mm512_castps_si512(s), _mm512_castps_si512(e));
-  return raised(p, _mm512_add_epi32(_mm512_max_epi32(n, _mm512_set1_epi32(-160)), _mm512_set1_epi32(64)));
+  return raised(
+      p, _mm512_add_epi32(_mm512_max_epi32(n, _mm512_set1_epi32(-160)), _mm512_set1_epi32(64)));
 }
 HALFULP_LOOP Unordered none() {
   return 0;
@@ -487,12 +491,12 @@ struct Passes {
 template <class T>
 const Passes<T>& passes_of(VectorLevel level) {
 #define HALFULP_PASSES(at) \
-  {at::largest_of<T>, at::sum_of<T>, at::multiply<T>, at::write<T>, at::pairs_of<T>}
+  { at::largest_of<T>, at::sum_of<T>, at::multiply<T>, at::write<T>, at::pairs_of<T> }
   static constexpr Passes<T> all[] = {
-      HALFULP_PASSES(plain),
+    HALFULP_PASSES(plain),
 #if defined(__x86_64__)
-      HALFULP_PASSES(avx2),
-      HALFULP_PASSES(avx512),
+    HALFULP_PASSES(avx2),
+    HALFULP_PASSES(avx512),
 #endif
   };
 #undef HALFULP_PASSES
@@ -617,7 +621,8 @@ class Rows {
     }
     if (!usable(total)) return total;
     total.sum = 0;
-    for (const PairSum& part : of) total.sum += part.sum * power_below(part.exponent - total.exponent);
+    for (const PairSum& part : of)
+      total.sum += part.sum * power_below(part.exponent - total.exponent);
     return total;
   }
   // The maximum lies within ±exponent_limit, 300 in the exponent above the lower end.
@@ -704,7 +709,8 @@ std::uint16_t half_of(double x, HalfType type) {
   std::frexp(v, &exponent);
   exponent = std::max(exponent - 1, emin);
   if (v == 0) exponent = emin;
-  const double q = std::nearbyint(std::ldexp(v, fraction - exponent));  // below 2^(fraction + 1) + 1
+  const double q =
+      std::nearbyint(std::ldexp(v, fraction - exponent));  // below 2^(fraction + 1) + 1
   const int code = ((exponent + bias - 1) << fraction) + static_cast<int>(q);
   return static_cast<std::uint16_t>(sign | (code > infinite ? infinite : code));
 }

@@ -2,7 +2,8 @@
 // threads; the definition, special rows among it, is that of softmax.hpp.
 //
 // The same bits for every instruction set and number of threads. With u = 2^-24, for any length and
-// any finite values, ε = exp_error + 1 = 3.05 (three-pass) or near_exp_error + 1/2 = 1.67 (two-pass):
+// any finite values, ε = exp_error + 1 = 3.05 (three-pass) or near_exp_error + 1/2 = 1.67
+// (two-pass):
 //
 //   softmax      |y − exact| <= (2ε + 5)·u·exact + 2^-150: 11.1 or 8.34 units in the last place at
 //                most, whatever x; binary16 and bfloat16 are then rounded once

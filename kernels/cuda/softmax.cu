@@ -65,8 +65,8 @@ __device__ void widen(uint4 p, float (&v)[8]) {
 }
 template <class T>
 __device__ uint4 narrow(const float (&v)[8]) {
-  return {Pairs<T>::narrow(v[0], v[1]), Pairs<T>::narrow(v[2], v[3]),
-          Pairs<T>::narrow(v[4], v[5]), Pairs<T>::narrow(v[6], v[7])};
+  return {Pairs<T>::narrow(v[0], v[1]), Pairs<T>::narrow(v[2], v[3]), Pairs<T>::narrow(v[4], v[5]),
+          Pairs<T>::narrow(v[6], v[7])};
 }
 
 __device__ inline float to_float(float x) {
@@ -120,7 +120,8 @@ struct Places {
     } else {
 #pragma unroll
       for (int j = 0; j < W; ++j)
-        v[j] = at(pack, j) < n ? to_float(row[at(pack, j)]) : -std::numeric_limits<float>::infinity();
+        v[j] =
+            at(pack, j) < n ? to_float(row[at(pack, j)]) : -std::numeric_limits<float>::infinity();
     }
   }
   __device__ void store(T* row, int pack, int n, const float (&v)[W]) const {
@@ -224,8 +225,7 @@ __device__ float within(float (&v)[N], Operation operation) {
 template <class Operation>
 __device__ float over_warp(float v, Operation operation) {
 #pragma unroll
-  for (int step = 16; step >= 1; step /= 2)
-    v = operation(v, __shfl_xor_sync(0xffffffffu, v, step));
+  for (int step = 16; step >= 1; step /= 2) v = operation(v, __shfl_xor_sync(0xffffffffu, v, step));
   return v;
 }
 // Over all warps of the block, for every thread; `shared` is not used again before another barrier.
@@ -344,8 +344,7 @@ __device__ inline float lowered(Pass pass, float sum, float from, float to) {
 
 template <class T, Pass pass, Lie lie>
 __global__ void __launch_bounds__(part_threads)
-    part_kernel(const T* x, std::int64_t n, std::int64_t parts, const Part* before,
-                Part* out) {
+    part_kernel(const T* x, std::int64_t n, std::int64_t parts, const Part* before, Part* out) {
   constexpr int W = pack_width<T>;
   constexpr bool fast = sizeof(T) == 2;
   __shared__ float tops[32], sums[32];
@@ -354,9 +353,8 @@ __global__ void __launch_bounds__(part_threads)
   const int length = static_cast<int>(min(n - begin, part_length));
   const T* const from = x + row * n + begin;
   const Places<T, lie> places{static_cast<int>(threadIdx.x), part_threads};
-  const float lowest = pass == Pass::pairs
-                           ? exponential::rounder + exponential::least_exponent
-                           : -std::numeric_limits<float>::infinity();
+  const float lowest = pass == Pass::pairs ? exponential::rounder + exponential::least_exponent
+                                           : -std::numeric_limits<float>::infinity();
   float top = lowest, sum = 0;
   float m = 0;
   if constexpr (pass == Pass::sum) {
@@ -503,8 +501,7 @@ __global__ void __launch_bounds__(part_threads)
     }
   }
   const float sum = over_block(static_cast<float>(total), sums, 0, Plus{});
-  const float inverse =
-      is_ordinary(m) ? __frcp_rn(sum) : std::numeric_limits<float>::quiet_NaN();
+  const float inverse = is_ordinary(m) ? __frcp_rn(sum) : std::numeric_limits<float>::quiet_NaN();
   for (std::int64_t at = 0; at < n; at += step) {
     float v[W];
     places.load(x + row * n + at, 0, static_cast<int>(min(n - at, std::int64_t{step})), v);
@@ -543,11 +540,11 @@ struct Launch {
       check(cudaGetDevice(&device));
       check(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device));
       check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, kernel, threads, shared));
-      blocks = std::min<std::int64_t>(blocks, static_cast<std::int64_t>(processors) *
-                                                  std::max(1, resident));
+      blocks = std::min<std::int64_t>(
+          blocks, static_cast<std::int64_t>(processors) * std::max(1, resident));
     }
-    kernel<<<static_cast<unsigned>(std::min<std::int64_t>(blocks, 1 << 30)), threads, shared, stream>>>(
-        x, y, rows, static_cast<int>(n));
+    kernel<<<static_cast<unsigned>(std::min<std::int64_t>(blocks, 1 << 30)), threads, shared,
+             stream>>>(x, y, rows, static_cast<int>(n));
   }
   template <int P, bool by_warp>
   void rows_of(int threads, bool ahead) const {
@@ -566,8 +563,7 @@ struct Launch {
     constexpr int W = pack_width<T>;
     const std::int64_t packs = (n + W - 1) / W;
     // Where it was the faster on an H200 (docs/performance.md).
-    const bool ahead =
-        fetch_ahead < 0 ? n > (sizeof(T) == 2 ? 8192 : 16384) : fetch_ahead != 0;
+    const bool ahead = fetch_ahead < 0 ? n > (sizeof(T) == 2 ? 8192 : 16384) : fetch_ahead != 0;
     if (packs <= 32) {
       rows_of<1, true>(128, ahead);
     } else if (packs <= 64) {
@@ -593,7 +589,8 @@ struct Launch {
     const auto blocks = static_cast<unsigned>(parts * rows), each = static_cast<unsigned>(rows);
     const auto count = static_cast<std::size_t>(parts * rows);
     void* memory = nullptr;
-    check(cudaMallocAsync(&memory, 2 * count * sizeof(Part) + static_cast<std::size_t>(rows) * sizeof(Whole),
+    check(cudaMallocAsync(&memory,
+                          2 * count * sizeof(Part) + static_cast<std::size_t>(rows) * sizeof(Whole),
                           stream));
     Part* const first = static_cast<Part*>(memory);
     Part* const second = first + count;
@@ -631,7 +628,7 @@ void launch(SoftmaxAlgorithm algorithm, const void* x, std::size_t rows, std::si
                     static_cast<std::int64_t>(rows),
                     static_cast<std::int64_t>(n),
                     stream,
-                    n % pack_width<T> != 0       ? Lie::elements
+                    n % pack_width<T> != 0 ? Lie::elements
                     : on_16(x) && on_16(y) ? Lie::packs
                                            : Lie::broken_packs};
   if (n <= std::min(how.one_read_up_to, softmax_one_read))
@@ -655,8 +652,7 @@ void softmax(SoftmaxAlgorithm algorithm, Element element, const void* x, std::si
     case Element::binary32: launch<float>(algorithm, x, rows, n, y, on, how); return;
     case Element::binary16: launch<__half>(algorithm, x, rows, n, y, on, how); return;
     case Element::bfloat16: launch<__nv_bfloat16>(algorithm, x, rows, n, y, on, how); return;
-    default:
-      throw std::invalid_argument("softmax on a GPU takes binary16, bfloat16 and binary32");
+    default: throw std::invalid_argument("softmax on a GPU takes binary16, bfloat16 and binary32");
   }
 }
 

@@ -3,12 +3,15 @@
 //
 //   rows of up to one_read_up_to elements   held in registers: each element is read once and
 //                                           written once, whatever the algorithm
-//   longer ones                             parts of 2^15 elements, a block each: three-pass reads x
+//   longer ones                             parts of 2^15 elements, a block each: three-pass reads
+//   x
 //                                           three times, online and two-pass twice
 //
 // The same bits from run to run, for any number of other rows. Bounds, u = 2^-24, exact g:
-//   binary32       |y − g| <= (2ε + 22)·u·g + 2^-150, ε = 3.05, plus (ε + 1) for online; exp is that of
-//                  exponential.hpp, the sum a tree of depth 15 in registers, and at most 19 in parts
+//   binary32       |y − g| <= (2ε + 22)·u·g + 2^-150, ε = 3.05, plus (ε + 1) for online; exp is
+//   that of
+//                  exponential.hpp, the sum a tree of depth 15 in registers, and at most 19 in
+//                  parts
 //   16-bit types   inside (2·(3(m − x) + 4) + 22)·u·g: exp is the hardware's ex2.approx (2^-22, PTX
 //                  ISA) of (x − m)·log2 e; two-pass as binary32; then one rounding
 #pragma once

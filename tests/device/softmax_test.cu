@@ -33,7 +33,8 @@ constexpr Type types[] = {{Element::binary32, "float32", 4, 24, -149},
                           {Element::bfloat16, "bfloat16", 2, 8, -133}};
 
 enum Data { normal, wide, far_up, huge, masked, equal, rising, special, data_count };
-const char* const data_names[] = {"normal", "wide", "far up", "huge", "masked", "equal", "rising", "special"};
+const char* const data_names[] = {"normal", "wide",  "far up", "huge",
+                                  "masked", "equal", "rising", "special"};
 
 __device__ double value_at(const std::byte* p, u64 i, int element) {
   if (element == 0) return reinterpret_cast<const float*>(p)[i];
@@ -45,7 +46,9 @@ __global__ void fill(std::byte* x, u64 rows, u64 n, int element, int data, u64 s
   const u64 i = static_cast<u64>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i >= rows * n) return;
   const u64 row = i / n, h = mix(seed * 1000003 + i), of_row = mix(seed * 77 + row);
-  const float v = (static_cast<float>(h >> 40) + static_cast<float>((h >> 16) & 0xffffff) - 0x1p24F) * 0x1.8p-23F;
+  const float v =
+      (static_cast<float>(h >> 40) + static_cast<float>((h >> 16) & 0xffffff) - 0x1p24F) *
+      0x1.8p-23F;
   float y = 3 * v;
   const float infinity = __int_as_float(0x7f800000);
   if (data == wide) y = 45 * v;
@@ -60,7 +63,11 @@ __global__ void fill(std::byte* x, u64 rows, u64 n, int element, int data, u64 s
   }
   if (data == special && of_row % 4 == 2) y = -infinity;
   if (element == 0) reinterpret_cast<float*>(x)[i] = y;
-  if (element == 1) reinterpret_cast<__half*>(x)[i] = __float2half_rn(fminf(fmaxf(y, y == -infinity ? y : -60000.0F), y == infinity ? y : y != y ? y : 60000.0F));
+  if (element == 1)
+    reinterpret_cast<__half*>(x)[i] =
+        __float2half_rn(fminf(fmaxf(y, y == -infinity ? y : -60000.0F), y == infinity ? y
+                                                                        : y != y      ? y
+                                                                                      : 60000.0F));
   if (element == 2) reinterpret_cast<__nv_bfloat16*>(x)[i] = __float2bfloat16_rn(y);
 }
 
@@ -143,8 +150,8 @@ int check(const char* where) {
   CHECK(cudaMalloc(&wrong, sizeof(*wrong)));
   CHECK(cudaMalloc(&worst, sizeof(*worst)));
   CHECK(cudaMemset(worst, 0, sizeof(*worst)));
-  const u64 lengths[] = {1,    2,    3,    8,    31,    33,    128,   257,   1000,   1024,  1028, 2048,
-                         4097, 8192, 8200, 16384, 32760, 32768, 32772, 65536, 100003, 400000};
+  const u64 lengths[] = {1,    2,    3,    8,    31,    33,    128,   257,   1000,  1024,   1028,
+                         2048, 4097, 8192, 8200, 16384, 32760, 32768, 32772, 65536, 100003, 400000};
   u64 runs = 0, failures = 0, seed = 1;
   for (const Type& t : types) {
     const int element = static_cast<int>(&t - types);
@@ -165,22 +172,26 @@ int check(const char* where) {
             const u64 bytes = rows * n * static_cast<u64>(t.bytes);
             std::byte* const from = x + off;
             std::byte* const to = how == 4 ? from : y + guard + off;
-            fill<<<static_cast<unsigned>((rows * n + 255) / 256), 256>>>(from, rows, n, element, data, ++seed);
+            fill<<<static_cast<unsigned>((rows * n + 255) / 256), 256>>>(from, rows, n, element,
+                                                                         data, ++seed);
             CHECK(cudaMemset(y, 0xA5, bytes + 2 * guard + off));
             CHECK(cudaMemset(wrong, 0, sizeof(*wrong)));
             if (how == 4) CHECK(cudaMemcpy(z, from, bytes, cudaMemcpyDeviceToDevice));
             kernels::cuda::softmax(a, t.element, from, rows, n, to, nullptr, launch);
-            compare<<<static_cast<unsigned>(rows), 256>>>(how == 4 ? z : from, to, n, element, t.precision,
-                                                          t.least, a == SoftmaxAlgorithm::online, wrong, worst);
+            compare<<<static_cast<unsigned>(rows), 256>>>(
+                how == 4 ? z : from, to, n, element, t.precision, t.least,
+                a == SoftmaxAlgorithm::online, wrong, worst);
             if (how != 4) {
               const auto* p = reinterpret_cast<const unsigned char*>(y);
               guards<<<1, 512>>>(p, 0, guard + off, wrong);
               guards<<<1, 512>>>(p, guard + off + bytes, guard, wrong);
               // The last row alone.
               const u64 one = n * static_cast<u64>(t.bytes);
-              kernels::cuda::softmax(a, t.element, from + bytes - one, 1, n, z + (off + bytes - one) % 16, nullptr, launch);
+              kernels::cuda::softmax(a, t.element, from + bytes - one, 1, n,
+                                     z + (off + bytes - one) % 16, nullptr, launch);
               differences<<<static_cast<unsigned>((one + 255) / 256), 256>>>(
-                  reinterpret_cast<const unsigned char*>(z + (off + bytes - one) % 16), p + guard + off + bytes - one, one, wrong);
+                  reinterpret_cast<const unsigned char*>(z + (off + bytes - one) % 16),
+                  p + guard + off + bytes - one, one, wrong);
             }
             CHECK(cudaGetLastError());
             unsigned long long found = 0;
@@ -190,7 +201,8 @@ int check(const char* where) {
               ++failures;
               std::printf("WRONG %llu: %s %s %s, %llu x %llu, how %d\n", found, t.name,
                           kernels::softmax_algorithm_names[static_cast<int>(a)], data_names[data],
-                          static_cast<unsigned long long>(rows), static_cast<unsigned long long>(n), how);
+                          static_cast<unsigned long long>(rows), static_cast<unsigned long long>(n),
+                          how);
               if (failures > 40) return 1;
             }
           }
@@ -217,12 +229,14 @@ void bench() {
   for (std::byte** p : {&x, &y, &a, &b}) CHECK(cudaMalloc(p, bytes));
   CHECK(cudaMemset(a, 0x11, bytes));
   const auto median = [](const std::vector<double>& v) { return v[v.size() / 2]; };
-  const auto row = [&](const Type& t, SoftmaxAlgorithm algorithm, u64 n, SoftmaxLaunch launch, const char* kind) {
+  const auto row = [&](const Type& t, SoftmaxAlgorithm algorithm, u64 n, SoftmaxLaunch launch,
+                       const char* kind) {
     const u64 rows = bytes / static_cast<u64>(t.bytes) / n;
     const auto both = static_cast<double>(2 * rows * n * static_cast<u64>(t.bytes));
     const u64 packs = rows * n * static_cast<u64>(t.bytes) / 16;
     const double by_kernel = median(halfulp_test::rates_of(9, both, [&] {
-      copy_kernel<<<static_cast<unsigned>((packs + 511) / 512), 512>>>(reinterpret_cast<uint4*>(a), reinterpret_cast<uint4*>(b), packs);
+      copy_kernel<<<static_cast<unsigned>((packs + 511) / 512), 512>>>(
+          reinterpret_cast<uint4*>(a), reinterpret_cast<uint4*>(b), packs);
     }));
     const double by_driver = median(halfulp_test::rates_of(
         9, both, [&] { CHECK(cudaMemcpyAsync(b, a, packs * 16, cudaMemcpyDeviceToDevice)); }));
@@ -230,21 +244,27 @@ void bench() {
       kernels::cuda::softmax(algorithm, t.element, x, rows, n, y, nullptr, launch);
     });
     const double copy = std::max(by_kernel, by_driver);
-    std::printf("{\"operation\": \"softmax\", \"from\": \"%s\", \"algorithm\": \"%s\", \"rows\": %llu, \"n\": %llu, "
-                "\"kind\": \"%s\", \"elements_per_second\": %.4g, \"copy_bytes_per_second\": %.4g, \"ratio\": %.3f, "
-                "\"ratio_low\": %.3f, \"ratio_high\": %.3f}\n",
-                t.name, kernels::softmax_algorithm_names[static_cast<int>(algorithm)],
-                static_cast<unsigned long long>(rows), static_cast<unsigned long long>(n), kind,
-                median(own) / 2 / t.bytes, copy, median(own) / copy, own[1] / copy, own[own.size() - 2] / copy);
+    std::printf(
+        "{\"operation\": \"softmax\", \"from\": \"%s\", \"algorithm\": \"%s\", \"rows\": %llu, "
+        "\"n\": %llu, "
+        "\"kind\": \"%s\", \"elements_per_second\": %.4g, \"copy_bytes_per_second\": %.4g, "
+        "\"ratio\": %.3f, "
+        "\"ratio_low\": %.3f, \"ratio_high\": %.3f}\n",
+        t.name, kernels::softmax_algorithm_names[static_cast<int>(algorithm)],
+        static_cast<unsigned long long>(rows), static_cast<unsigned long long>(n), kind,
+        median(own) / 2 / t.bytes, copy, median(own) / copy, own[1] / copy,
+        own[own.size() - 2] / copy);
     std::fflush(stdout);
   };
   for (const Type& t : types) {
     const u64 count = bytes / static_cast<u64>(t.bytes);
-    fill<<<static_cast<unsigned>((count + 255) / 256), 256>>>(x, count / 1024, 1024, static_cast<int>(&t - types), normal, 5);
+    fill<<<static_cast<unsigned>((count + 255) / 256), 256>>>(
+        x, count / 1024, 1024, static_cast<int>(&t - types), normal, 5);
     CHECK(cudaGetLastError());
     for (u64 n = 256; n <= 32768; n *= 2) {
       row(t, SoftmaxAlgorithm::three_pass, n, {kernels::cuda::softmax_one_read, 0}, "in registers");
-      row(t, SoftmaxAlgorithm::three_pass, n, {kernels::cuda::softmax_one_read, 1}, "in registers, fetched ahead");
+      row(t, SoftmaxAlgorithm::three_pass, n, {kernels::cuda::softmax_one_read, 1},
+          "in registers, fetched ahead");
     }
     for (const u64 n : {u64{1000}, u64{3000}, u64{5001}, u64{12345}, u64{25132}, u64{32001}})
       row(t, SoftmaxAlgorithm::three_pass, n, {}, "in registers");

@@ -51,7 +51,8 @@ Verdict judge(const Suite& suite, std::string_view variant, const Run& run) {
     const auto want = suite.expect(c);
     const auto got = run(c);
     double worst = 0;
-    for (std::size_t k = 0; k < want.size(); ++k) worst = std::max(worst, ratio_of(want[k], got[k]));
+    for (std::size_t k = 0; k < want.size(); ++k)
+      worst = std::max(worst, ratio_of(want[k], got[k]));
     v.worst = std::max(v.worst, worst);
     double& family = v.by_family[key.family];
     family = std::max(family, worst);
@@ -61,7 +62,8 @@ Verdict judge(const Suite& suite, std::string_view variant, const Run& run) {
   return v;
 }
 
-constexpr const char* suite_names[] = {"softmax", "log-sum-exp", "cross-entropy", "cross-entropy-backward"};
+constexpr const char* suite_names[] = {"softmax", "log-sum-exp", "cross-entropy",
+                                       "cross-entropy-backward"};
 
 }  // namespace
 
@@ -100,12 +102,20 @@ enum class Fault {
   stale_sum,
   exp_of_float16,
 };
-constexpr const char* fault_names[] = {
-    "none",           "no maximum",      "maximum without the last element",
-    "maximum of the first tile", "missing rescale", "sum in bfloat16",
-    "coarse exp",     "tail unwritten",  "tail not summed",
-    "flush to zero",  "NaN swallowed",   "masked is NaN",
-    "stale sum",      "exponentials in binary16"};
+constexpr const char* fault_names[] = {"none",
+                                       "no maximum",
+                                       "maximum without the last element",
+                                       "maximum of the first tile",
+                                       "missing rescale",
+                                       "sum in bfloat16",
+                                       "coarse exp",
+                                       "tail unwritten",
+                                       "tail not summed",
+                                       "flush to zero",
+                                       "NaN swallowed",
+                                       "masked is NaN",
+                                       "stale sum",
+                                       "exponentials in binary16"};
 
 float to_bfloat16(float x) {
   const auto b = std::bit_cast<std::uint32_t>(x);
@@ -119,8 +129,10 @@ void faulty_row(Fault fault, const std::vector<float>& x, float& kept_sum, std::
   for (std::size_t i = 0; i < n; ++i) {
     if (fault == Fault::maximum_without_last && n > 1 && i + 1 == n) continue;
     if (fault == Fault::maximum_of_first_tile && i >= 64) continue;
-    if (fault == Fault::missing_rescale && x[i] > m) online += std::exp(0.0F);
-    else if (fault == Fault::missing_rescale) online += std::exp(x[i] - m);
+    if (fault == Fault::missing_rescale && x[i] > m)
+      online += std::exp(0.0F);
+    else if (fault == Fault::missing_rescale)
+      online += std::exp(x[i] - m);
     const bool nan = std::isnan(x[i]) && fault != Fault::nan_swallowed;
     m = x[i] > m || nan ? x[i] : m;
   }
@@ -238,7 +250,8 @@ TEST_CASE("cross-entropy's suites catch broken kernels") {
   CHECK(count(forward, [&](const Case& c) {
           Case wrong = c;
           Tensor& t = wrong.inputs[2];
-          for (std::size_t i = 0; i < t.count(); ++i) t.set_code(i, t.code(i) == 0 ? 0 : t.code(i) - 1);
+          for (std::size_t i = 0; i < t.count(); ++i)
+            t.set_code(i, t.code(i) == 0 ? 0 : t.code(i) - 1);
           return by_plain(forward, wrong);
         }) > 0);
   // Gradients: everything below 2^-20 dropped; dloss left out; the one-hot left out.

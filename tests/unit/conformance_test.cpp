@@ -442,6 +442,12 @@ TEST_CASE("a bias that no bound sees fails the statistics, and no correct kernel
     for (const CaseKey& key : suite.cases("float32", Level::full)) {
       if (key.family != "spread") continue;
       const Case c = make_case(id_of(suite, key));
+      const Expected bounds = suite.expect(c)[0];
+      bool wide = true;  // the last bit must be inside
+      for (std::size_t i = 0; i < bounds.bound.size(); ++i)
+        wide = wide &&
+               bounds.bound[i] >= 2 * ulp_of(bounds.reference[i], bounds.low[i], Element::float32);
+      if (!wide) continue;
       std::vector<Tensor> y = run_here(suite.builtins().front(), suite.name(), c);
       if (*seen != '\0') {
         const Expected e = suite.expect(c)[0];
@@ -593,7 +599,8 @@ TEST_CASE("a failing case is made small, and still fails") {
     session.judge(id, c, runner.run(c, Placement::start).outputs, 0);
     return session.last().outcome == Outcome::fail;
   };
-  const CaseId id = parse_case_id(sum_case("spread/4"));
+  CaseId id = parse_case_id(sum_case("spread/0"));
+  while (!fails(id) && id.key.index < 9) ++id.key.index;
   REQUIRE(fails(id));
   const CaseId small = shrunk(id, fails);
   CHECK(fails(small));

@@ -1,4 +1,5 @@
-// Cross-entropy without the matrix of logits: against binary64, differences and the filter's promise.
+// Cross-entropy without the matrix of logits: against binary64, differences and the filter's
+// promise.
 #include <catch2/catch_test_macros.hpp>
 #include <cmath>
 #include <random>
@@ -11,7 +12,6 @@ using namespace halfulp;
 using namespace halfulp::kernels;
 
 namespace {
-
 
 struct Problem {
   CrossEntropyShape shape;
@@ -70,8 +70,10 @@ TEST_CASE("cross-entropy and its gradients do not depend on tiles beyond roundin
     CHECK(got.skipped == 0);
     for (std::size_t i = 0; i < got.loss.size(); ++i)
       CHECK(std::fabs(got.loss[i] - exact.loss[i]) <= 4e-6 * (1 + exact.loss[i]));
-    for (std::size_t i = 0; i < got.de.size(); ++i) CHECK(std::fabs(got.de[i] - exact.de[i]) <= 2e-6);
-    for (std::size_t i = 0; i < got.dc.size(); ++i) CHECK(std::fabs(got.dc[i] - exact.dc[i]) <= 8e-6);
+    for (std::size_t i = 0; i < got.de.size(); ++i)
+      CHECK(std::fabs(got.de[i] - exact.de[i]) <= 2e-6);
+    for (std::size_t i = 0; i < got.dc.size(); ++i)
+      CHECK(std::fabs(got.dc[i] - exact.dc[i]) <= 8e-6);
   }
 }
 
@@ -115,7 +117,8 @@ TEST_CASE("the filter changes gradients by no more than it promises") {
             double a = 0;
             for (std::size_t l = 0; l < p.shape.d; ++l)
               a += p.e[i * p.shape.d + l] * p.c[j * p.shape.d + l];
-            const double s = std::exp(a - whole.lse[i]) - (p.target[i] == static_cast<std::int64_t>(j) ? 1 : 0);
+            const double s =
+                std::exp(a - whole.lse[i]) - (p.target[i] == static_cast<std::int64_t>(j) ? 1 : 0);
             if (std::fabs(s) < filter * (1 + 1e-9)) skipped += std::fabs(p.c[j * p.shape.d + k]);
           }
           const std::size_t at = i * p.shape.d + k;

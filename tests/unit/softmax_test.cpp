@@ -53,7 +53,7 @@ struct Exact {
 };
 
 enum class Data { normal, wide, equal, far_up, far_down, huge, masked, rising, ends };
-constexpr Data all_data[] = {Data::normal, Data::wide, Data::equal,  Data::far_up, Data::far_down,
+constexpr Data all_data[] = {Data::normal, Data::wide,   Data::equal,  Data::far_up, Data::far_down,
                              Data::huge,   Data::masked, Data::rising, Data::ends};
 
 std::vector<float> row_of(Data data, std::size_t n, std::mt19937_64& g) {
@@ -66,12 +66,14 @@ std::vector<float> row_of(Data data, std::size_t n, std::mt19937_64& g) {
       case Data::normal: x[i] = 3 * v; break;
       case Data::wide: x[i] = 40 * v; break;
       case Data::equal: x[i] = 17 * level; break;
-      case Data::far_up: x[i] = 65500 + 30 * v; break;   // some beyond exponent_limit
+      case Data::far_up: x[i] = 65500 + 30 * v; break;  // some beyond exponent_limit
       case Data::far_down: x[i] = -65300 + 30 * v; break;
       case Data::huge: x[i] = std::ldexp(v, 100 - static_cast<int>(g() % 120)); break;
       case Data::masked: x[i] = g() % 3 == 0 ? 2 * v : -infinity; break;
       case Data::rising: x[i] = static_cast<float>(i) * 0.7F - 300; break;
-      case Data::ends: x[i] = g() % 2 == 0 ? -88 - 15 * std::fabs(v) : (g() % 50 == 0 ? v : -200); break;
+      case Data::ends:
+        x[i] = g() % 2 == 0 ? -88 - 15 * std::fabs(v) : (g() % 50 == 0 ? v : -200);
+        break;
     }
   }
   if (data == Data::masked && n > 0) x[g() % n] = 1;
@@ -127,7 +129,8 @@ TEST_CASE("softmax of binary32 has the same bits for every level, thread count a
   std::mt19937_64 g(2);
   for (const Data data : all_data) {
     for (const std::size_t n : {1, 7, 16, 33, 128, 500, 4096, 16385, 300000}) {
-      if (n > 20000 && data != Data::normal && data != Data::masked && data != Data::far_up) continue;
+      if (n > 20000 && data != Data::normal && data != Data::masked && data != Data::far_up)
+        continue;
       const std::size_t rows = n > 20000 ? 1 : 3;
       std::vector<float> x;
       for (std::size_t r = 0; r < rows; ++r) {
@@ -142,7 +145,8 @@ TEST_CASE("softmax of binary32 has the same bits for every level, thread count a
           if (level == VectorLevel::baseline && n > 20000) continue;
           for (const int threads : {1, 2, 3}) {
             for (const std::size_t keep : {std::size_t{0}, std::size_t{1} << 20}) {
-              const SoftmaxLoops loops{threads, level, keep, keep == 0 ? std::size_t{64} : ~std::size_t{0}};
+              const SoftmaxLoops loops{threads, level, keep,
+                                       keep == 0 ? std::size_t{64} : ~std::size_t{0}};
               // Off alignment by a float, and in place.
               std::vector<float> y(x.size() + 1, 5.0F), z = x, s(rows);
               softmax_float32(algorithm, x.data(), rows, n, y.data() + 1, loops);
@@ -169,29 +173,46 @@ TEST_CASE("a processor's rounding mode and flushing do not reach softmax") {
   const auto x = row_of(Data::ends, 3000, g);
   std::vector<float> want(x.size()), y(x.size());
   softmax_float32(SoftmaxAlgorithm::three_pass, x.data(), 1, x.size(), want.data());
-  for (const unsigned word : {0x1f80U | 0x8040U, 0x1f80U | 0x2000U, 0x1f80U | 0x4000U, 0x1f80U | 0x6000U}) {
+  for (const unsigned word :
+       {0x1f80U | 0x8040U, 0x1f80U | 0x2000U, 0x1f80U | 0x4000U, 0x1f80U | 0x6000U}) {
     const unsigned saved = _mm_getcsr();
     _mm_setcsr(word);
     softmax_float32(SoftmaxAlgorithm::three_pass, x.data(), 1, x.size(), y.data());
     const unsigned after = _mm_getcsr();
     _mm_setcsr(saved);
     CHECK((after & ~0x3fU) == (word & ~0x3fU));
-    CHECK(std::equal(y.begin(), y.end(), want.begin(), [](float a, float b) { return bits(a) == bits(b); }));
+    CHECK(std::equal(y.begin(), y.end(), want.begin(),
+                     [](float a, float b) { return bits(a) == bits(b); }));
   }
 #endif
 }
 
 TEST_CASE("special rows of softmax and log-sum-exp, all versions") {
-  const std::vector<std::vector<float>> rows = {
-      {1, quiet_nan, 2}, {1, infinity, 2}, {infinity, quiet_nan}, {-infinity, -infinity}, {-infinity},
-      std::vector<float>(300, -infinity), {1, -infinity, 1}, {3e38F, -3e38F}, {-3e38F, -infinity},
-      {1e30F, 1e30F}, {-1e6F, -1e6F, -1e6F, -1e6F}};
-  const std::vector<std::vector<float>> wants = {
-      {quiet_nan, quiet_nan, quiet_nan}, {quiet_nan, quiet_nan, quiet_nan}, {quiet_nan, quiet_nan}, {quiet_nan, quiet_nan}, {quiet_nan},
-      std::vector<float>(300, quiet_nan), {0.5F, 0, 0.5F}, {1, 0}, {1, 0}, {0.5F, 0.5F},
-      {0.25F, 0.25F, 0.25F, 0.25F}};
-  const std::vector<float> sums = {quiet_nan, infinity, quiet_nan, -infinity, -infinity, -infinity, 1.6931472F,
-                                   3e38F, -3e38F, 1e30F, -999998.625F};
+  const std::vector<std::vector<float>> rows = {{1, quiet_nan, 2},
+                                                {1, infinity, 2},
+                                                {infinity, quiet_nan},
+                                                {-infinity, -infinity},
+                                                {-infinity},
+                                                std::vector<float>(300, -infinity),
+                                                {1, -infinity, 1},
+                                                {3e38F, -3e38F},
+                                                {-3e38F, -infinity},
+                                                {1e30F, 1e30F},
+                                                {-1e6F, -1e6F, -1e6F, -1e6F}};
+  const std::vector<std::vector<float>> wants = {{quiet_nan, quiet_nan, quiet_nan},
+                                                 {quiet_nan, quiet_nan, quiet_nan},
+                                                 {quiet_nan, quiet_nan},
+                                                 {quiet_nan, quiet_nan},
+                                                 {quiet_nan},
+                                                 std::vector<float>(300, quiet_nan),
+                                                 {0.5F, 0, 0.5F},
+                                                 {1, 0},
+                                                 {1, 0},
+                                                 {0.5F, 0.5F},
+                                                 {0.25F, 0.25F, 0.25F, 0.25F}};
+  const std::vector<float> sums = {quiet_nan, infinity,  quiet_nan,   -infinity,
+                                   -infinity, -infinity, 1.6931472F,  3e38F,
+                                   -3e38F,    1e30F,     -999998.625F};
   const auto same = [](float a, float b) {
     return std::isnan(b) ? std::isnan(a) : std::fabs(a - b) <= 1e-6F * std::fabs(b) || a == b;
   };
@@ -214,7 +235,8 @@ TEST_CASE("special rows of softmax and log-sum-exp, all versions") {
         CHECK(same(fast[i], wants[k][i]));
         CHECK(same(plain[i], wants[k][i]));
         CHECK(same(static_cast<float>(wide[i]), wants[k][i]));
-        if (x[i] == -infinity && !std::isnan(fast[i])) CHECK((bits(fast[i]) == 0 && bits(plain[i]) == 0));
+        if (x[i] == -infinity && !std::isnan(fast[i]))
+          CHECK((bits(fast[i]) == 0 && bits(plain[i]) == 0));
         if (std::isnan(fast[i])) CHECK(bits(fast[i]) == 0x7fc00000);
       }
     }
@@ -249,17 +271,20 @@ TEST_CASE("16-bit rows are those of binary32, rounded once") {
       for (std::size_t i = 0; i < n; ++i) {  // any finite code; few large ones
         const auto finite = static_cast<std::uint64_t>(f.largest_code());
         std::uint64_t code = g() % (finite + 1);
-        if (g() % 8 != 0 || n > 1000) code %= static_cast<std::uint64_t>(f.bias + 4) << f.fraction_bits();
+        if (g() % 8 != 0 || n > 1000)
+          code %= static_cast<std::uint64_t>(f.bias + 4) << f.fraction_bits();
         x[i] = static_cast<std::uint16_t>(code | (g() % 2) << 15);
         if (g() % 20 == 0) x[i] = static_cast<std::uint16_t>((finite + 1) | 0x8000);  // −∞
-        wide[i] = std::bit_cast<float>(static_cast<std::uint32_t>(convert<u64>(x[i], f, formats::binary32, {}).code));
+        wide[i] = std::bit_cast<float>(
+            static_cast<std::uint32_t>(convert<u64>(x[i], f, formats::binary32, {}).code));
       }
       if (n == 40) x[3] = 0x7fff, wide[3] = quiet_nan;
       for (const auto algorithm : {SoftmaxAlgorithm::three_pass, SoftmaxAlgorithm::two_pass}) {
         softmax_float32(algorithm, wide.data(), 1, n, want.data());
         for (const VectorLevel level : vector_levels()) {
           for (const std::size_t keep : {0, 1 << 20}) {
-            softmax_float16(algorithm, type, x.data(), 1, n, y.data(), {.level = level, .keep_up_to = keep});
+            softmax_float16(algorithm, type, x.data(), 1, n, y.data(),
+                            {.level = level, .keep_up_to = keep});
             bool same = true;
             for (std::size_t i = 0; i < n; ++i) {
               const auto code = std::isnan(want[i])
@@ -267,7 +292,8 @@ TEST_CASE("16-bit rows are those of binary32, rounded once") {
                                     : convert<u64>(bits(want[i]), formats::binary32, f, {}).code;
               same = same && y[i] == code;
             }
-            INFO(vector_level_names[static_cast<int>(level)] << " n " << n << " type " << static_cast<int>(type));
+            INFO(vector_level_names[static_cast<int>(level)] << " n " << n << " type "
+                                                             << static_cast<int>(type));
             CHECK(same);
           }
           log_sum_exp_float16(algorithm, type, x.data(), 1, n, log_sum.data(), {.level = level});
@@ -299,7 +325,8 @@ struct EmulatedExponential : Emulated<u128> {
   value_type log(const value_type& x, u64 site) const { return of("log", x, site); }
   Pair<value_type> exp_pair(const value_type& x, u64 site) const {
     if (x.kind == Kind::infinite) return {zero(), no_exponent};
-    value_type e = evaluate(*find_function("exp"), x, x, leading_bits(format.precision, rounding.mode, 0));
+    value_type e =
+        evaluate(*find_function("exp"), x, x, leading_bits(format.precision, rounding.mode, 0));
     const int n = e.leading_exponent();
     e.exponent -= n;
     return {round(e, site), n};
@@ -319,7 +346,8 @@ TEST_CASE("softmax over emulated formats keeps the bound of its page") {
         std::vector<Unpacked<u128>> v(n), y(n);
         for (std::size_t i = 0; i < n; ++i) {
           const u64 code = convert<u64>(bits(x[i]), formats::binary32, f, {}).code;
-          x[i] = std::bit_cast<float>(static_cast<std::uint32_t>(convert<u64>(code, f, formats::binary32, {}).code));
+          x[i] = std::bit_cast<float>(
+              static_cast<std::uint32_t>(convert<u64>(code, f, formats::binary32, {}).code));
           v[i] = unpack<u128>(code, f);
         }
         const Exact exact(x);
@@ -331,11 +359,14 @@ TEST_CASE("softmax over emulated formats keeps the bound of its page") {
             const double got = std::bit_cast<double>(
                 static_cast<u64>(round_pack(y[i], formats::binary64, {}).code));
             const double want = exact.softmax[i].high;
-            const double below = std::isinf(x[i]) ? 0 : static_cast<double>(m) - static_cast<double>(x[i]);
+            const double below =
+                std::isinf(x[i]) ? 0 : static_cast<double>(m) - static_cast<double>(x[i]);
             const double count = static_cast<double>(n);
             double c = count - 1 + 2 + 2;  // ε is a half ulp: u
-            if (algorithm == SoftmaxAlgorithm::two_pass) c += 1;
-            else c += below + std::log(count);
+            if (algorithm == SoftmaxAlgorithm::two_pass)
+              c += 1;
+            else
+              c += below + std::log(count);
             if (algorithm == SoftmaxAlgorithm::online) c += 2 * (count - 1);
             const double bound = want * std::expm1(c * unit * 1.01) +
                                  2 * std::ldexp(1.0, f.least_quantum_exponent()) * (count + 1);
@@ -356,7 +387,8 @@ TEST_CASE("merged sums are those of the whole, and the identity changes nothing"
   const auto whole = running_sum(arith, x.data(), x.size());
   RunningSum<float> merged;
   for (std::size_t at = 0; at < x.size(); at += 43)
-    merged = merge(arith, merged, running_sum(arith, x.data() + at, std::min<std::size_t>(43, x.size() - at)), 0);
+    merged = merge(arith, merged,
+                   running_sum(arith, x.data() + at, std::min<std::size_t>(43, x.size() - at)), 0);
   CHECK(merged.maximum == whole.maximum);
   CHECK(std::fabs(merged.sum - whole.sum) <= 400 * u * whole.sum);
   for (const auto& both : {merge(arith, whole, {}, 0), merge(arith, {}, whole, 0)}) {
@@ -372,7 +404,8 @@ void polynomial_errors(std::uint32_t step, double& near, double& all) {
   for (const std::uint32_t sign : {0U, 0x80000000U}) {
     for (std::uint32_t b = bits(0x1p-30F); b <= bits(0.7F); b += step) {
       const float t = std::bit_cast<float>(b | sign);
-      const double error = std::fabs(exponential::polynomial(t) / std::exp(static_cast<double>(t)) - 1) / u;
+      const double error =
+          std::fabs(exponential::polynomial(t) / std::exp(static_cast<double>(t)) - 1) / u;
       all = std::max(all, error);
       if (std::fabs(t) < 0.3476F) near = std::max(near, error);
     }

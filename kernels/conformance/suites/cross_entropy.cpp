@@ -8,8 +8,10 @@
 //             zero: 0.63·K·u for K >= 16 of them, 10u at most in one block.
 //   loss      log-sum-exp is 1-Lipschitz in its logits: Σ g_j·α_j; its own bound
 //             (log_sum_exp.cpp) on top, and α of the target, u·|a_target|, u·|loss|.
-//   softmax   ĝ_j = g_j·(1 + θ), |θ| <= exp(α_j + Σ g α + β) − 1 with β softmax's bound plus that of
-//             a log-sum-exp rounded to binary32, u·(3|lse| + 3|m| + …), as the backward pass takes it.
+//   softmax   ĝ_j = g_j·(1 + θ), |θ| <= exp(α_j + Σ g α + β) − 1 with β softmax's bound plus that
+//   of
+//             a log-sum-exp rounded to binary32, u·(3|lse| + 3|m| + …), as the backward pass takes
+//             it.
 //   G         (ĝ − one-hot)·dloss: u·|G| for the difference, u_G·|G| for the product or its
 //             rounding to 16 bits before the matrix product, least subnormal of that type.
 //   filter    what a tile may lose: |G_ij| wherever |softmax − one-hot| < eps·(1 + 2^-6)
@@ -106,16 +108,16 @@ int backward(void*, const halfulp_call* call) {
 }
 
 const char* const families[] = {
-    "tiny",          // N, V, D in 1, 2, 3
-    "normal",        // logits of a few units
-    "peaked",        // one logit far above: gradients that a filter drops
-    "flat",          // zero operands: every probability is 1/V
-    "ragged",        // V around multiples of tiles
-    "late-target",   // the target or the maximum in the last tile
-    "large",         // logits beyond 88: exp overflows without the maximum
-    "confident",     // the target's probability near 1: a loss near 0 by cancellation
-    "special",       // NaN among the operands
-    "empty"};        // N = 0
+    "tiny",         // N, V, D in 1, 2, 3
+    "normal",       // logits of a few units
+    "peaked",       // one logit far above: gradients that a filter drops
+    "flat",         // zero operands: every probability is 1/V
+    "ragged",       // V around multiples of tiles
+    "late-target",  // the target or the maximum in the last tile
+    "large",        // logits beyond 88: exp overflows without the maximum
+    "confident",    // the target's probability near 1: a loss near 0 by cancellation
+    "special",      // NaN among the operands
+    "empty"};       // N = 0
 
 struct Facts {  // of one token
   std::vector<DoubleDouble> logits, terms;
@@ -151,7 +153,8 @@ class CrossEntropyBase : public Suite {
     if (family == "tiny") n = size(1, 3), v = size(1, 3), d = size(1, 3);
     if (family == "ragged") v = (std::int64_t{16} << draws.below(4)) + size(0, 2) - 1;
     if (family == "empty") n = 0;
-    Tensor e({"e", element, {n, d}}), c({"c", element, {v, d}}), target({"target", Element::int64, {n}});
+    Tensor e({"e", element, {n, d}}), c({"c", element, {v, d}}),
+        target({"target", Element::int64, {n}});
     const double width = std::sqrt(static_cast<double>(d));
     const double scale = family == "large" ? 12.0 : family == "flat" ? 0.0 : 1.5;
     for (std::size_t i = 0; i < e.count(); ++i) e.set(i, scale * draws.normal());
@@ -163,7 +166,7 @@ class CrossEntropyBase : public Suite {
       target.set_code(row, static_cast<u64>(t));
       // c of the target (or of another) along e: a logit far above the others.
       if (family == "peaked" || family == "confident" || family == "late-target") {
-        const std::int64_t high = family == "peaked" ? size(0, static_cast<u64>(v - 1))
+        const std::int64_t high = family == "peaked"      ? size(0, static_cast<u64>(v - 1))
                                   : family == "confident" ? t
                                                           : v - 1;
         double square = 0;
@@ -259,7 +262,8 @@ class CrossEntropyBase : public Suite {
   // What log-sum-exp in binary32 may be off by.
   static double log_sum_error(const Facts& f) {
     const double log_s = std::log(f.sum.high), m = std::fabs(f.maximum);
-    const double own = f.of_sum + 4 * log_s + 2 + 3 * (m + log_s + 1) + std::fabs(f.maximum + log_s);
+    const double own =
+        f.of_sum + 4 * log_s + 2 + 3 * (m + log_s + 1) + std::fabs(f.maximum + log_s);
     return f.of_logits + own * unit_inside;
   }
 };
@@ -268,7 +272,8 @@ class CrossEntropy final : public CrossEntropyBase {
  public:
   const char* name() const override { return "cross-entropy"; }
   const char* definition() const override {
-    return "loss[i] = log Σ_j exp(a[i, j]) - a[i, target[i]], a = e cᵀ, computed in binary32 at least "
+    return "loss[i] = log Σ_j exp(a[i, j]) - a[i, target[i]], a = e cᵀ, computed in binary32 at "
+           "least "
            "and rounded to float32. A NaN among a token's logits gives NaN.";
   }
   Signature signature() const override {
@@ -324,10 +329,13 @@ class CrossEntropyBackward final : public CrossEntropyBase {
  public:
   const char* name() const override { return "cross-entropy-backward"; }
   const char* definition() const override {
-    return "de = G c and dc = Gᵀ e, G[i, j] = (softmax(a[i])[j] - [j = target[i]]) dloss[i], a = e cᵀ. "
-           "Inside binary32; G may be rounded to the element type before the products; tiles of G in "
+    return "de = G c and dc = Gᵀ e, G[i, j] = (softmax(a[i])[j] - [j = target[i]]) dloss[i], a = e "
+           "cᵀ. "
+           "Inside binary32; G may be rounded to the element type before the products; tiles of G "
+           "in "
            "which every |softmax - one-hot| < eps may be skipped, eps = 2^-28 (float32), 2^-15 "
-           "(float16), 2^-12 (bfloat16). NaN among a token's logits makes its row of de and all of dc "
+           "(float16), 2^-12 (bfloat16). NaN among a token's logits makes its row of de and all of "
+           "dc "
            "NaN.";
   }
   Signature signature() const override {
@@ -371,15 +379,18 @@ class CrossEntropyBackward final : public CrossEntropyBase {
             if (l != j) s = s - facts.terms[l] / facts.sum;
         }
         const double below = facts.maximum - facts.logits[j].high;
-        const double relative = facts.granted[j] + of_lse + facts.of_logits +
-                                unit_inside * (argument_units * (below + std::fabs(facts.maximum) +
-                                                                 std::log(facts.sum.high)) +
-                                               exp_units + 4 + facts.of_sum);
-        const double of_s = g.high * std::expm1(relative) + unit_inside * std::fabs(s.high) + 0x1p-149;
+        const double relative =
+            facts.granted[j] + of_lse + facts.of_logits +
+            unit_inside *
+                (argument_units * (below + std::fabs(facts.maximum) + std::log(facts.sum.high)) +
+                 exp_units + 4 + facts.of_sum);
+        const double of_s =
+            g.high * std::expm1(relative) + unit_inside * std::fabs(s.high) + 0x1p-149;
         const bool may_skip = std::fabs(s.high) < eps;
-        const double of_g = std::fabs(dloss) * (of_s + (u_g + 2 * unit_inside) * (std::fabs(s.high) + of_s) +
-                                                (may_skip ? std::fabs(s.high) : 0)) +
-                            least;
+        const double of_g =
+            std::fabs(dloss) * (of_s + (u_g + 2 * unit_inside) * (std::fabs(s.high) + of_s) +
+                                (may_skip ? std::fabs(s.high) : 0)) +
+            least;
         const DoubleDouble big = s * DoubleDouble{dloss};
         for (std::size_t k = 0; k < d; ++k) {
           const double ck = classes.value(j * d + k), ek = e.value(i * d + k);
@@ -414,13 +425,13 @@ class CrossEntropyBackward final : public CrossEntropyBase {
     return run_here(builtins().back(), name(), c);
   }
   std::vector<Builtin> builtins() const override {
-    return {{"tiled-cpu", "tiles of 16 by 16, filtered", backward<Float32Exponential, float, 16, true>},
-            {"element-cpu", "tiles of one element, filtered",
-             backward<Float32Exponential, float, 1, true>},
-            {"binary64-cpu", "in binary64, unfiltered",
-             backward<Float64Exponential, double, 64, false>},
-            {"plain-cpu", "whole rows, unfiltered",
-             backward<Float32Exponential, float, 4096, false>}};
+    return {
+        {"tiled-cpu", "tiles of 16 by 16, filtered", backward<Float32Exponential, float, 16, true>},
+        {"element-cpu", "tiles of one element, filtered",
+         backward<Float32Exponential, float, 1, true>},
+        {"binary64-cpu", "in binary64, unfiltered",
+         backward<Float64Exponential, double, 64, false>},
+        {"plain-cpu", "whole rows, unfiltered", backward<Float32Exponential, float, 4096, false>}};
   }
 
  private:

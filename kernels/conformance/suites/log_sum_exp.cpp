@@ -2,7 +2,8 @@
 //
 // Bound. The sum s of exp(x − m) has the relative error δ of softmax.cpp; log s errs by δ, and
 // log itself by 4u·log s + 2u (the 2u for hardware logarithms of base 2, whose error near 1 is
-// absolute). m + log s, or in base 2 (m·log2 e + log2 s)·ln 2, or E·ln 2 + log v with |E·ln 2| <= |m|
+// absolute). m + log s, or in base 2 (m·log2 e + log2 s)·ln 2, or E·ln 2 + log v with |E·ln 2| <=
+// |m|
 // + log n + 1, has at most three roundings relative to |m| + log s + 1, and the result one: |y −
 // exact| <= u·(δ + 4·log s + 2 + 3(|m| + log s + 1) + |y|) to first order (the second is below its
 // square), and the rounding of 16-bit results.
@@ -26,7 +27,8 @@ int fast(void*, const halfulp_call* call) {
   const halfulp_dltensor* x = find_input(*call, "x");
   const halfulp_dltensor* y = find_output(*call, "y");
   if (x == nullptr || y == nullptr || x->ndim != 2) return HALFULP_UNSUPPORTED;
-  const auto rows = static_cast<std::size_t>(x->shape[0]), n = static_cast<std::size_t>(x->shape[1]);
+  const auto rows = static_cast<std::size_t>(x->shape[0]),
+             n = static_cast<std::size_t>(x->shape[1]);
   switch (element_of(*x)) {
     case Element::float32:
       kernels::log_sum_exp_float32(algorithm, data_of<float>(*x), rows, n, data_of<float>(*y));
@@ -34,9 +36,8 @@ int fast(void*, const halfulp_call* call) {
     case Element::float16:
     case Element::bfloat16:
       kernels::log_sum_exp_float16(algorithm,
-                                   element_of(*x) == Element::float16
-                                       ? kernels::HalfType::binary16
-                                       : kernels::HalfType::bfloat16,
+                                   element_of(*x) == Element::float16 ? kernels::HalfType::binary16
+                                                                      : kernels::HalfType::bfloat16,
                                    data_of<std::uint16_t>(*x), rows, n, data_of<std::uint16_t>(*y));
       return HALFULP_OK;
     default: return HALFULP_UNSUPPORTED;
@@ -55,7 +56,8 @@ class LogSumExp final : public Suite {
   int version() const override { return 1; }
   const char* definition() const override {
     return "y[r] = log Σ_j exp(x[r, j]), computed in binary32 at least and rounded to the element "
-           "type. NaN gives NaN; else +inf gives +inf; a row of -inf alone and an empty row give -inf.";
+           "type. NaN gives NaN; else +inf gives +inf; a row of -inf alone and an empty row give "
+           "-inf.";
   }
   Signature signature() const override {
     return {{{"x", "(rows, n)", "the logits"}}, {}, {{"y", "(rows)", "the results"}}};
@@ -72,7 +74,8 @@ class LogSumExp final : public Suite {
   std::vector<Expected> expect(const Case& c) const override {
     constexpr double infinity = std::numeric_limits<double>::infinity();
     const Tensor& x = c.input("x");
-    const auto rows = static_cast<std::size_t>(x.shape[0]), n = static_cast<std::size_t>(x.shape[1]);
+    const auto rows = static_cast<std::size_t>(x.shape[0]),
+               n = static_cast<std::size_t>(x.shape[1]);
     Expected y(rows);
     for (std::size_t row = 0; row < rows; ++row) {
       const ExactRow exact = exact_row(x, row, n);
@@ -91,8 +94,8 @@ class LogSumExp final : public Suite {
       y.low[row] = value.low;
       const double m = std::fabs(exact.maximum);
       y.condition[row] = m + log_s.high + 1;
-      const double units = exact.sum_units + 4 * log_s.high + 2 + 3 * (m + log_s.high + 1) +
-                           std::fabs(value.high);
+      const double units =
+          exact.sum_units + 4 * log_s.high + 2 + 3 * (m + log_s.high + 1) + std::fabs(value.high);
       const double error = units * unit_inside;
       y.bound[row] = rounded_bound(x.element, value.high, error * (1 + error) + 0x1p-149);
     }
@@ -114,17 +117,18 @@ class LogSumExp final : public Suite {
   std::vector<Builtin> builtins() const override {
     using kernels::Float32Exponential;
     using kernels::Float64Exponential;
-    return {{"three-pass-cpu", "maximum, sum, logarithm; vectors", fast<SoftmaxAlgorithm::three_pass>},
-            {"two-pass-cpu", "sums of (significand, exponent) pairs; vectors",
-             fast<SoftmaxAlgorithm::two_pass>},
-            {"online-cpu", "maximum and sum in one pass, element by element",
-             plain<SoftmaxAlgorithm::online, Float32Exponential, float>},
-            {"pairs-cpu", "two-pass, element by element",
-             plain<SoftmaxAlgorithm::two_pass, Float32Exponential, float>},
-            {"binary64-cpu", "in binary64",
-             plain<SoftmaxAlgorithm::three_pass, Float64Exponential, double>},
-            {"plain-cpu", "maximum, sum, logarithm, element by element",
-             plain<SoftmaxAlgorithm::three_pass, Float32Exponential, float>}};
+    return {
+        {"three-pass-cpu", "maximum, sum, logarithm; vectors", fast<SoftmaxAlgorithm::three_pass>},
+        {"two-pass-cpu", "sums of (significand, exponent) pairs; vectors",
+         fast<SoftmaxAlgorithm::two_pass>},
+        {"online-cpu", "maximum and sum in one pass, element by element",
+         plain<SoftmaxAlgorithm::online, Float32Exponential, float>},
+        {"pairs-cpu", "two-pass, element by element",
+         plain<SoftmaxAlgorithm::two_pass, Float32Exponential, float>},
+        {"binary64-cpu", "in binary64",
+         plain<SoftmaxAlgorithm::three_pass, Float64Exponential, double>},
+        {"plain-cpu", "maximum, sum, logarithm, element by element",
+         plain<SoftmaxAlgorithm::three_pass, Float32Exponential, float>}};
   }
 
  private:

@@ -30,7 +30,8 @@ int fast(void*, const halfulp_call* call) {
   const halfulp_dltensor* x = find_input(*call, "x");
   const halfulp_dltensor* y = find_output(*call, "y");
   if (x == nullptr || y == nullptr || x->ndim != 2) return HALFULP_UNSUPPORTED;
-  const auto rows = static_cast<std::size_t>(x->shape[0]), n = static_cast<std::size_t>(x->shape[1]);
+  const auto rows = static_cast<std::size_t>(x->shape[0]),
+             n = static_cast<std::size_t>(x->shape[1]);
   switch (element_of(*x)) {
     case Element::float32:
       kernels::softmax_float32(algorithm, data_of<float>(*x), rows, n, data_of<float>(*y));
@@ -57,8 +58,10 @@ class Softmax final : public Suite {
   const char* name() const override { return "softmax"; }
   int version() const override { return 1; }
   const char* definition() const override {
-    return "y[r, i] = exp(x[r, i]) / Σ_j exp(x[r, j]), computed in binary32 at least and rounded to "
-           "the element type. A row with NaN or +inf, or of -inf alone, is all NaN; -inf in any other "
+    return "y[r, i] = exp(x[r, i]) / Σ_j exp(x[r, j]), computed in binary32 at least and rounded "
+           "to "
+           "the element type. A row with NaN or +inf, or of -inf alone, is all NaN; -inf in any "
+           "other "
            "row gives +0 exactly; an empty row gives nothing.";
   }
   Signature signature() const override {
@@ -78,7 +81,8 @@ class Softmax final : public Suite {
 
   std::vector<Expected> expect(const Case& c) const override {
     const Tensor& x = c.input("x");
-    const auto rows = static_cast<std::size_t>(x.shape[0]), n = static_cast<std::size_t>(x.shape[1]);
+    const auto rows = static_cast<std::size_t>(x.shape[0]),
+               n = static_cast<std::size_t>(x.shape[1]);
     Expected y(rows * n);
     for (std::size_t row = 0; row < rows; ++row) {
       const ExactRow exact = exact_row(x, row, n);
@@ -117,17 +121,18 @@ class Softmax final : public Suite {
   std::vector<Builtin> builtins() const override {
     using kernels::Float32Exponential;
     using kernels::Float64Exponential;
-    return {{"three-pass-cpu", "maximum, sum, quotients; vectors", fast<SoftmaxAlgorithm::three_pass>},
-            {"two-pass-cpu", "sums of (significand, exponent) pairs; vectors",
-             fast<SoftmaxAlgorithm::two_pass>},
-            {"online-cpu", "maximum and sum in one pass, element by element",
-             plain<SoftmaxAlgorithm::online, Float32Exponential, float>},
-            {"pairs-cpu", "two-pass, element by element",
-             plain<SoftmaxAlgorithm::two_pass, Float32Exponential, float>},
-            {"binary64-cpu", "three-pass in binary64",
-             plain<SoftmaxAlgorithm::three_pass, Float64Exponential, double>},
-            {"plain-cpu", "three-pass, element by element",
-             plain<SoftmaxAlgorithm::three_pass, Float32Exponential, float>}};
+    return {
+        {"three-pass-cpu", "maximum, sum, quotients; vectors", fast<SoftmaxAlgorithm::three_pass>},
+        {"two-pass-cpu", "sums of (significand, exponent) pairs; vectors",
+         fast<SoftmaxAlgorithm::two_pass>},
+        {"online-cpu", "maximum and sum in one pass, element by element",
+         plain<SoftmaxAlgorithm::online, Float32Exponential, float>},
+        {"pairs-cpu", "two-pass, element by element",
+         plain<SoftmaxAlgorithm::two_pass, Float32Exponential, float>},
+        {"binary64-cpu", "three-pass in binary64",
+         plain<SoftmaxAlgorithm::three_pass, Float64Exponential, double>},
+        {"plain-cpu", "three-pass, element by element",
+         plain<SoftmaxAlgorithm::three_pass, Float32Exponential, float>}};
   }
 
  private:

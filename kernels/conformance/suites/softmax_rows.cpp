@@ -39,9 +39,7 @@ std::vector<CaseKey> softmax_cases(std::string_view variant, Level level) {
   const std::uint32_t each = level == Level::quick ? 12 : level == Level::full ? 400 : 20000;
   std::vector<CaseKey> keys;
   for (const std::string_view family : softmax_families()) {
-    const std::uint32_t count = family == "tiny"    ? 4 * each
-                                : family == "empty" ? 3
-                                                    : each;
+    const std::uint32_t count = family == "tiny" ? 4 * each : family == "empty" ? 3 : each;
     for (std::uint32_t i = 0; i < count; ++i)
       keys.push_back({std::string(variant), std::string(family), i});
   }
@@ -56,7 +54,8 @@ std::int64_t length_for(Draws& draws, std::string_view family) {
   if (family == "tiny") return static_cast<std::int64_t>(1 + draws.below(3));
   if (family == "rows") return static_cast<std::int64_t>(1 + draws.below(40));
   if (family == "ragged")
-    return (std::int64_t{1} << (2 + draws.below(9))) + static_cast<std::int64_t>(draws.below(3)) - 1;
+    return (std::int64_t{1} << (2 + draws.below(9))) + static_cast<std::int64_t>(draws.below(3)) -
+           1;
   if (family == "equal" || family == "absorbed")
     return static_cast<std::int64_t>(2 + draws.below(draws.one_in(2) ? 40 : 3000));
   return static_cast<std::int64_t>(2 + draws.below(draws.one_in(3) ? 1500 : 150));
@@ -83,11 +82,11 @@ void fill_row(Draws& draws, std::string_view family, Element e, std::size_t begi
     }
     return;
   }
-  const double offset = family == "large"     ? draws.uniform(89, e == Element::float16 ? 2e4 : 1e6)
-                        : family == "small"   ? -draws.uniform(120, e == Element::float16 ? 2e4 : 1e6)
-                        : family == "shifted" ? std::fabs(draws.spread(4, 14)) *
-                                                    (draws.one_in(2) ? 1 : -1)
-                                              : 0;
+  const double offset = family == "large"   ? draws.uniform(89, e == Element::float16 ? 2e4 : 1e6)
+                        : family == "small" ? -draws.uniform(120, e == Element::float16 ? 2e4 : 1e6)
+                        : family == "shifted"
+                            ? std::fabs(draws.spread(4, 14)) * (draws.one_in(2) ? 1 : -1)
+                            : 0;
   for (std::size_t i = 0; i < n; ++i) {
     double v = scale * draws.normal() + offset;
     if (family == "huge") v = draws.spread(f.emax() - 20, f.emax());
@@ -116,7 +115,12 @@ void fill_row(Draws& draws, std::string_view family, Element e, std::size_t begi
     for (std::size_t i = 0; i < n; ++i) x.set(begin + i, -infinity);
   }
   if (family == "special") {
-    for (u64 k = 1 + draws.below(2); k > 0; --k) x.set(begin + draws.below(n), draws.special(e));
+    const double specials[] = {std::numeric_limits<double>::quiet_NaN(), infinity, -infinity};
+    const std::vector<double> all = boundaries(e, false);
+    for (u64 k = 1 + draws.below(2); k > 0; --k) {
+      const u64 which = draws.below(5);
+      x.set(begin + draws.below(n), which < 3 ? specials[which] : all[draws.below(all.size())]);
+    }
   }
 }
 
@@ -168,7 +172,8 @@ ExactRow exact_row(const Tensor& x, std::size_t row, std::size_t n) {
     last = r.terms[i];
     r.sum = r.sum + last;
     if (last.high > 0)
-      weighted += last.high * (argument_units * (r.maximum - v[i]) + exp_units + (exp_units + 1) * above);
+      weighted +=
+          last.high * (argument_units * (r.maximum - v[i]) + exp_units + (exp_units + 1) * above);
   }
   r.sum_units = weighted / r.sum.high + static_cast<double>(n - 1);
   return r;
@@ -189,7 +194,8 @@ int run(const halfulp_call& call, bool one, void (*row)(const T*, std::size_t, T
   const halfulp_dltensor* y = find_output(call, "y");
   if (x == nullptr || y == nullptr || x->ndim != 2) return HALFULP_UNSUPPORTED;
   const Element e = element_of(*x);
-  const auto rows = static_cast<std::size_t>(x->shape[0]), n = static_cast<std::size_t>(x->shape[1]);
+  const auto rows = static_cast<std::size_t>(x->shape[0]),
+             n = static_cast<std::size_t>(x->shape[1]);
   const std::size_t results = one ? 1 : n;
   Tensor in({"x", e, {x->shape[0], x->shape[1]}});
   std::memcpy(in.bytes.data(), data_of<char>(*x), in.bytes.size());

@@ -34,8 +34,8 @@ struct ExactRow {
   std::vector<kernels::DoubleDouble> terms;  // exp(x_i − m)
   kernels::DoubleDouble sum;                 // of them
   // The relative error granted to the sum in any order, any number of changes of the maximum on the
-  // way: Σ g_i·(argument_units·(m − x_i) + exp_units) + (n − 1) + (exp_units + 1)·Σ g_i·D_i, D_i the
-  // number of distinct values above x_i, in unit_inside.
+  // way: Σ g_i·(argument_units·(m − x_i) + exp_units) + (n − 1) + (exp_units + 1)·Σ g_i·D_i, D_i
+  // the number of distinct values above x_i, in unit_inside.
   double sum_units = 0;
 };
 ExactRow exact_row(const Tensor& x, std::size_t row, std::size_t n);
