@@ -642,6 +642,36 @@ MUTANTS = [
         "inline constexpr int single_exponents = 45;",
         "inline constexpr int single_exponents = 100;",
     ),
+    Mutant(
+        "integer product: bytes without what was added to make them unsigned",
+        "kernels/int8_matmul.cpp",
+        "static_cast<uint32_t>(y[0] + y[1] + y[2] + y[3]) << 7",
+        "static_cast<uint32_t>(y[0] + y[1] + y[2]) << 7",
+    ),
+    Mutant(
+        "bit planes: the product of two signs is negative",
+        "kernels/bit_planes.cpp",
+        "i == a.bits - 1) !=",
+        "i == a.bits - 1) |",
+    ),
+    Mutant(
+        "bit planes: bipolar sums with K of whole words",
+        "kernels/bit_planes.cpp",
+        "bipolar ? a.k *",
+        "bipolar ? a.words * 64 *",
+    ),
+    Mutant(
+        "scaled product: scales of the block before",
+        "kernels/scaled_matmul_float32.cpp",
+        "expand_b(from, sb);",
+        "expand_b(from == 0 ? 0 : from - 1, sb);",
+    ),
+    Mutant(
+        "scaled product: exponents added in binary32",
+        "kernels/scaled_matmul_float32.cpp",
+        "(static_cast<double>(sa) * static_cast<double>(sb[j]))",
+        "static_cast<double>(sa * sb[j])",
+    ),
 ]
 
 SOURCES = [
@@ -658,6 +688,7 @@ SOURCES = [
     "tests/verify/cuda_headers.cpp",
     "tests/verify/products.cpp",
     "tests/verify/matrix_units.cpp",
+    "tests/verify/integer_products.cpp",
     "tests/oracle/oracle.cpp",
     "tests/oracle/rational.cpp",
     "tests/oracle/systems.cpp",
@@ -684,6 +715,9 @@ SOURCES = [
     "kernels/matmul_unit.cpp",
     "kernels/matmul_unit_fast.cpp",
     "kernels/operand_range.cpp",
+    "kernels/int8_matmul.cpp",
+    "kernels/bit_planes.cpp",
+    "kernels/scaled_matmul_float32.cpp",
 ]
 # Files of tests/verify that make units.
 GROUPS = [
@@ -696,6 +730,7 @@ GROUPS = [
     "float_arithmetic",
     "products",
     "matrix_units",
+    "integer_products",
     "block_arrays",
 ]
 # Sources whose functions block_walk.hpp declares for blocks.cpp.

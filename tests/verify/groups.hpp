@@ -13,6 +13,7 @@ std::vector<Unit> float32_units(Level level);           // the float32 array pat
 std::vector<Unit> float_arithmetic_units(Level level);  // arithmetic over arrays against the core
 std::vector<Unit> product_units(Level level);           // the vectorised products against the core
 std::vector<Unit> matrix_unit_units(Level level);       // units on vectors against the model
+std::vector<Unit> integer_product_units(Level level);   // bytes, bit planes, scaled products
 std::vector<Unit> number_system_units(Level level);     // posits, fixed point, codebooks
 std::vector<Unit> block_format_units(Level level);      // scales and elements of blocks
 std::vector<Unit> block_array_units(Level level);  // the block loops over arrays against the core
@@ -38,6 +39,7 @@ inline constexpr Group groups[] = {
     {"float_arithmetic", float_arithmetic_units, 7},
     {"products", product_units, 7},
     {"matrix_units", matrix_unit_units, 4},
+    {"integer_products", integer_product_units},
     {"block_arrays", block_array_units},
 };
 // clang-format on
