@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <type_traits>
 #include <vector>
 
@@ -22,17 +23,20 @@ template <bool centred, bool square>
     const float d = centred ? v - mean : v;
     return square ? d * d : d;
   };
-  float sums[lanes] = {};
+  float sums[lanes / 16][16] = {};
   std::size_t i = 0;
   for (; i + lanes <= n; i += lanes) {
-// As in matmul_float32.cpp: g++ would unroll before it looks for vectors.
+    for (std::size_t v = 0; v < lanes / 16; ++v) {
+// As in matmul_float32.cpp: g++ would unroll before it looks for vectors. A loop of one vector is
+// then none, and the sums stay in registers.
 #if defined(__GNUC__) && !defined(__clang__)
   #pragma GCC unroll 1
 #endif
-    for (int l = 0; l < lanes; ++l) sums[l] += term(x[i + static_cast<std::size_t>(l)]);
+      for (std::size_t l = 0; l < 16; ++l) sums[v][l] += term(x[i + 16 * v + l]);
+    }
   }
   float tree[lanes];
-  std::copy_n(sums, lanes, tree);
+  std::memcpy(tree, sums, sizeof tree);
   for (int l = 0; i < n; ++i, ++l) tree[l] += term(x[i]);
   for (int m = lanes / 2; m > 0; m /= 2) {
     for (int j = 0; j < m; ++j) tree[j] = tree[2 * j] + tree[2 * j + 1];
