@@ -14,10 +14,11 @@
 //      and the sums l of the weights before their rounding are too; then out = o / l · max|v| /
 //      448².
 //
-// All else is binary32 with exp_fma. Not the paper's: its scales are of the tokens that one thread
-// of a GPU holds, and its order is that of an instruction's fragments; here a block is of `block`
-// consecutive tokens. Exactly: what this form changes against attention() is steps 2 to 4, nothing
-// else; the figures are in docs/attention.md.
+// All else is binary32 with exp_fma. Not as in the paper: scales there belong to the tokens that
+// one thread of a GPU holds, and the order of sums is that of an instruction's fragments, where
+// here a block is of `block` consecutive tokens; the paper also takes the means of blocks of q
+// away. Against attention() steps 2 to 4 are all that differs; docs/attention.md has what they
+// cost.
 #pragma once
 
 #include <algorithm>

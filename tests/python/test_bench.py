@@ -64,7 +64,7 @@ def test_rows_targets_and_exit_codes(tmp_path: Path) -> None:
         } <= set(row)
         assert row["elements_per_second"] > 0
         if row["ratio"] is None:  # in a cache, or a product: nothing to compare with
-            assert row["data"] == "L2" or row["operation"].startswith("matmul")
+            assert row["data"] == "L2" or row["operation"].startswith(("matmul", "attention"))
             assert row["copy_elements_per_second"] is None
             continue
         assert row["copy_elements_per_second"] > 0
@@ -74,7 +74,9 @@ def test_rows_targets_and_exit_codes(tmp_path: Path) -> None:
     arithmetic = {"add", "mul", "div", "sqrt", "fma"}
     products = {"matmul sequential", "matmul fma-sequential", "matmul exact", "matmul model"}
     rounding = {"round", "encode", "decode", "hu.round"}
-    assert {row["operation"] for row in rows} == rounding | arithmetic | products | blocks
+    attention = {"attention flash", "attention backward"}
+    all_of_them = rounding | arithmetic | products | blocks | attention
+    assert {row["operation"] for row in rows} == all_of_them
     assert {row["from"] for row in rows} >= {"binary16", "bfloat16", "binary32", "binary64"}
     targets.write_text(EASY + HARD)
     few = (*TINY, "--only", "rounding")
