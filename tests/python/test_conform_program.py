@@ -208,8 +208,11 @@ def test_waivers(plug_in: str, tmp_path: Path) -> None:
 
 
 def test_a_shrunk_case_replays(plug_in: str) -> None:
-    case = f"sum/{SUM['version']}/float32/spread/3"
     fault = {"HALFULP_TEST_FAULT": "missing-tail"}
+    words = ["run", "--suite", "sum", "--kernel", plug_in, "--variant", "float32"]
+    records = map(json.loads, conform(*words, "--jsonl", "-", **fault).stdout.splitlines())
+    failures = [r["id"] for r in records if r["type"] == "case" and r["outcome"] == "fail"]
+    case = next(name for name in failures if "/spread/" in name)
     small = conform("shrink", "--kernel", plug_in, "--case", case, **fault)
     assert small.returncode == 1
     name = re.search(r"--case '([^']*)'", small.stdout).group(1)
