@@ -275,6 +275,7 @@ std::string Session::record(const CaseId& id, const Case& c, Judgement j, double
     record.add("worst", Json::object()
                             .add("output", j.worst.output)
                             .add("index", index)
+                            .add("element", info(j.worst.element).name)
                             .add("got", hex_code(j.worst.got, j.worst.element))
                             .add("expected", hex_code(j.worst.expected, j.worst.element))
                             .add("reference", hex_float(j.worst.reference))

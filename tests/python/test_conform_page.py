@@ -225,6 +225,15 @@ def test_codes_are_drawn_by_field(code: str, element: str, parts: list[str], val
     assert "differs" not in drawn
 
 
+def test_the_element_type_is_that_of_the_record() -> None:
+    worst = {"got": "0x0000002a"}
+    assert text.element_of({"variant": "int8", "worst": {**worst, "element": "int32"}}) == "int32"
+    assert (
+        text.element_of({"variant": "fp8-row:float32", "worst": worst}) == "float32"
+    )  # older records
+    assert text.element_of({"variant": "int8", "worst": worst}) == ""
+
+
 def test_differing_bits_are_marked() -> None:
     drawn = svg.bits("0x3f800001", "0xbf800000", "float32")
     assert drawn.count('class="mark"') == 2

@@ -24,7 +24,7 @@ import numpy as np
 
 from halfulp import _conform as engine
 from halfulp import _conform_records as recs
-from halfulp._conform_call import code_dtype, numpy_dtype
+from halfulp._conform_call import code_dtype
 from halfulp._conform_page import page
 from halfulp._conform_records import Record, number
 from halfulp._core import __version__
@@ -324,16 +324,15 @@ def _made_again(case: Record) -> list[str]:
     if len(at) != len(shape) or not all(0 <= i < n for i, n in zip(at, shape, strict=True)):
         return [f"case {name} has no result {worst['output']}{list(at)}"]
     e = expected(name, made)[worst["output"]]
-    width = numpy_dtype(element).itemsize if element != "bfloat16" else 2
-    codes = e.rounded.view(f"u{width}")
-    bits = f"0x{int(codes[at]):0{2 * width}x}"
+    width = code_dtype(element).itemsize
+    bits = int(e.rounded.view(f"u{width}")[at])
     reference, low, bound = (float(a[at]) for a in (e.reference, e.low, e.bound))
     both_nan = math.isnan(reference) and math.isnan(_value(worst["expected"], element))
     found = []
-    if worst["expected"] != bits and not both_nan:
+    if int(worst["expected"], 16) != bits and not both_nan:
         found.append(
-            f"case {name}: {worst['output']}{list(at)} must be {bits}, but the record expects "
-            f"{worst['expected']}"
+            f"case {name}: {worst['output']}{list(at)} must be 0x{bits:0{2 * width}x}, but the "
+            f"record expects {worst['expected']}"
         )
     ratio = _ratio(_value(worst["got"], element), element, reference, low, bound)
     if ratio is not None and not _same_ratio(ratio, number(worst["ratio"])):

@@ -185,7 +185,7 @@ def element_of(record: Record) -> str:
         return str(element)
     last = str(record["variant"]).rpartition(":")[2]
     width = 4 * (len(record["worst"]["got"]) - 2)
-    return last if sum(FIELDS.get(last, ())) == width else "float32" if width == 32 else ""
+    return last if sum(FIELDS.get(last, ())) == width else ""
 
 
 def bits_of(code: str, element: str) -> list[str]:
