@@ -8,12 +8,13 @@
 //                                           three times, online and two-pass twice
 //
 // The same bits from run to run, for any number of other rows. Bounds, u = 2^-24, exact g:
-//   binary32       |y − g| <= (2ε + 22)·u·g + 2^-150, ε = 3.05, plus (ε + 1) for online; exp is
-//   that of
-//                  exponential.hpp, the sum a tree of depth 15 in registers, and at most 19 in
-//                  parts
-//   16-bit types   inside (2·(3(m − x) + 4) + 22)·u·g: exp is the hardware's ex2.approx (2^-22, PTX
-//                  ISA) of (x − m)·log2 e; two-pass as binary32; then one rounding
+//
+//   binary32   |y − g| <= (2ε + 22)·u·g + 2^-150, ε = 3.05 as in softmax_float32.hpp: the sum has
+//              depth 15 in registers; in parts 3 + 7 in a thread, 9 in a block, binary64 beyond
+//   16 bits    (3(m − x) + 3·log n + 8 + 22)·u·g inside, exp being the hardware's ex2.approx
+//              (2^-22, PTX ISA) of (x − m)·log2 e; two-pass as binary32. Then one rounding
+//   online     10(ε + 1)·u·g more: the maximum changes at most 8 times in a thread's share of a
+//              part, once in its block and once in its row
 #pragma once
 
 #include "emu/arrays/arrays.hpp"

