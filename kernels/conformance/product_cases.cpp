@@ -209,6 +209,25 @@ double draw_value(Draws& draws, std::string_view family, const ProductVariant& v
   return draws.spread(-far, far);
 }
 
+void put_specials(Draws& draws, std::uint32_t index, Tensor& t, std::size_t begin, std::size_t n) {
+  if (n == 0) return;
+  constexpr double infinity = std::numeric_limits<double>::infinity();
+  const auto put = [&](double x) { t.set(begin + draws.below(n), x); };
+  switch (index % 5) {
+    case 0: put(std::numeric_limits<double>::quiet_NaN()); break;
+    case 1: put(infinity); break;
+    case 2: put(-infinity); break;
+    case 3:
+      put(infinity);
+      put(draws.one_in(2) ? 0 : -infinity);
+      break;
+    default: {
+      const std::vector<double> all = boundaries(t.element, true);
+      for (int i = 0; i < 3; ++i) put(all[draws.below(all.size())]);
+    }
+  }
+}
+
 namespace {
 
 template <class T>

@@ -30,6 +30,9 @@ Vectors draw_vectors(Draws& draws, std::string_view family, std::uint32_t index,
 // One value of a family that is drawn one by one; `first`: of the first operand. n: terms of a sum.
 double draw_value(Draws& draws, std::string_view family, const ProductVariant& v, bool first,
                   std::size_t n);
+// Puts special values into t, of a case of family special-values: by index NaN, either infinity,
+// both, 0 among infinities' partners, then boundaries.
+void put_specials(Draws& draws, std::uint32_t index, Tensor& t, std::size_t begin, std::size_t n);
 // x as the element type has it.
 double rounded_to(Element e, double x);
 // Rounded to the operand's values (tf32: its low 13 bits dropped).

@@ -6,14 +6,8 @@ namespace halfulp::conformance {
 
 std::span<const Suite* const> suites() {
   static const Suite* const all[] = {
-      &sum_suite(),
-      &dot_suite(),
-      &matmul_suite(),
-      &scaled_matmul_suite(),
-      &int8_matmul_suite(),
-      &int4_matmul_suite(),
-      &bit_planes_suite(),
-      &llm_int8_suite(),
+      &sum_suite(),         &dot_suite(),         &matmul_suite(),     &scaled_matmul_suite(),
+      &int8_matmul_suite(), &int4_matmul_suite(), &bit_planes_suite(), &llm_int8_suite(),
   };
   return all;
 }
