@@ -1,6 +1,7 @@
 #include "kernels/int8_matmul.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <vector>
 
@@ -24,13 +25,47 @@ using std::uint8_t;
 // whatever a has there harmless.
 constexpr std::size_t columns = 64;
 
+// One whole group of a whole panel: the columns' lanes of 32 bits.
+inline void weave_bytes(const int8_t* b, std::size_t stride, int8_t* to) {
+  uint32_t lanes[columns];
+  const auto byte = [](int8_t x) { return static_cast<uint32_t>(static_cast<uint8_t>(x)); };
+  for (std::size_t j = 0; j < columns; ++j)
+    lanes[j] = byte(b[j]) | byte(b[stride + j]) << 8 | byte(b[2 * stride + j]) << 16 |
+               byte(b[3 * stride + j]) << 24;
+  std::memcpy(to, lanes, sizeof lanes);
+}
+inline void weave_halves(const int8_t* b, std::size_t stride, int16_t* to) {
+  uint32_t lanes[columns];
+  for (std::size_t j = 0; j < columns; ++j)
+    lanes[j] = static_cast<uint32_t>(static_cast<std::uint16_t>(b[j])) |
+               static_cast<uint32_t>(b[stride + j]) << 16;
+  std::memcpy(to, lanes, sizeof lanes);
+}
+HALFULP_LEVELS(void, weave4, (const int8_t* b, std::size_t stride, int8_t* to),
+               weave_bytes(b, stride, to))
+HALFULP_LEVELS(void, weave2, (const int8_t* b, std::size_t stride, int16_t* to),
+               weave_halves(b, stride, to))
+
 template <class T>
 void pack_panel(MatmulShape s, const int8_t* b, std::size_t first, T* panel) {
   constexpr std::size_t group = 4 / sizeof(T);
   const std::size_t wide = std::min(columns, s.n - first);
   const std::size_t groups = (s.k + group - 1) / group;
   if (wide < columns || s.k % group != 0) std::fill_n(panel, groups * columns * group, T{0});
-  for (std::size_t k = 0; k < s.k; ++k) {
+  std::size_t whole = 0;
+  const VectorLevel level = vector_level();
+  if constexpr (std::endian::native == std::endian::little) {
+    if (wide == columns) {
+      for (; whole + group <= s.k; whole += group) {
+        const int8_t* from = b + whole * s.n + first;
+        if constexpr (group == 4)
+          weave4[level](from, s.n, panel + whole * columns);
+        else
+          weave2[level](from, s.n, panel + whole * columns);
+      }
+    }
+  }
+  for (std::size_t k = whole; k < s.k; ++k) {
     const int8_t* from = b + k * s.n + first;
     T* to = panel + k / group * columns * group + k % group;
     for (std::size_t j = 0; j < wide; ++j) to[j * group] = from[j];
@@ -132,20 +167,28 @@ template <int Rows>
 HALFULP_AVX512_INTEGERS void tile_avx512(const uint8_t* a, std::size_t stride, std::size_t groups,
                                          const int8_t* panel, int32_t (*tile)[columns]) {
   __m512i sum[Rows][4];
+  #pragma GCC unroll 8
   for (int i = 0; i < Rows; ++i)
+  #pragma GCC unroll 4
     for (int v = 0; v < 4; ++v) sum[i][v] = _mm512_loadu_si512(tile[i] + 16 * v);
   for (std::size_t g = 0; g < groups; ++g) {
-    __m512i y[4];
-    for (int v = 0; v < 4; ++v)
-      y[v] = _mm512_loadu_si512(panel + g * columns * 4 + 64 * static_cast<std::size_t>(v));
+    const int8_t* from = panel + g * columns * 4;
+    const __m512i y0 = _mm512_loadu_si512(from), y1 = _mm512_loadu_si512(from + 64),
+                  y2 = _mm512_loadu_si512(from + 128), y3 = _mm512_loadu_si512(from + 192);
+  #pragma GCC unroll 8
     for (int i = 0; i < Rows; ++i) {
       int32_t four = 0;
       std::memcpy(&four, a + static_cast<std::size_t>(i) * stride + 4 * g, sizeof four);
       const __m512i x = _mm512_set1_epi32(four);
-      for (int v = 0; v < 4; ++v) sum[i][v] = _mm512_dpbusd_epi32(sum[i][v], x, y[v]);
+      sum[i][0] = _mm512_dpbusd_epi32(sum[i][0], x, y0);
+      sum[i][1] = _mm512_dpbusd_epi32(sum[i][1], x, y1);
+      sum[i][2] = _mm512_dpbusd_epi32(sum[i][2], x, y2);
+      sum[i][3] = _mm512_dpbusd_epi32(sum[i][3], x, y3);
     }
   }
+  #pragma GCC unroll 8
   for (int i = 0; i < Rows; ++i)
+  #pragma GCC unroll 4
     for (int v = 0; v < 4; ++v) _mm512_storeu_si512(tile[i] + 16 * v, sum[i][v]);
 }
 

@@ -99,5 +99,6 @@ void arithmetic(Bench& bench);
 void products(Bench& bench);
 void blocks(Bench& bench);
 void units(Bench& bench);
+void integers(Bench& bench);
 
 }  // namespace halfulp::bench

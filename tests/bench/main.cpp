@@ -74,11 +74,8 @@ std::string processor_name() {
 int main(int argc, char** argv) {
   CLI::App app{"Times work on arrays against a copy of as many bytes; a JSON line for each row."};
   const std::vector<std::pair<std::string, void (*)(Bench&)>> families = {
-      {"rounding", rounding},
-      {"arithmetic", arithmetic},
-      {"blocks", blocks},
-      {"products", products},
-      {"units", units}};
+      {"rounding", rounding}, {"arithmetic", arithmetic}, {"blocks", blocks},
+      {"products", products}, {"units", units},           {"integers", integers}};
   int rounds = 9;
   int log2_elements = 24;
   std::vector<int> threads = {1, 2};
