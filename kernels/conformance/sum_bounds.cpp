@@ -28,7 +28,8 @@ struct Cut {
 // Error of a chain of fused blocks, and of their joins by sums in binary32.
 double fused(const BoundedSum& x, const Cut& cut) {
   const int t = x.sum.nonzero();
-  if (t <= 1) return 0;
+  // One product is exact; of c, a unit of few bits keeps no more than those.
+  if (t == 0 || (t == 1 && cut.fraction >= 23)) return 0;
   const auto blocks = static_cast<double>((x.length + static_cast<std::size_t>(cut.block) - 1) /
                                           static_cast<std::size_t>(cut.block));
   const double scale = std::max(x.sum.absolute(), x.top);
