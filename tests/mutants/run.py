@@ -616,6 +616,36 @@ MUTANTS = [
         "mixed ? formats_.rounding.mode == Mode::down : minus",
         "mixed ? formats_.rounding.mode == Mode::down : false",
     ),
+    Mutant(
+        "integer product: bytes without what was added to make them unsigned",
+        "kernels/int8_matmul.cpp",
+        "static_cast<uint32_t>(y[0] + y[1] + y[2] + y[3]) << 7",
+        "static_cast<uint32_t>(y[0] + y[1] + y[2]) << 7",
+    ),
+    Mutant(
+        "bit planes: the product of two signs is negative",
+        "kernels/bit_planes.cpp",
+        "i == a.bits - 1) !=",
+        "i == a.bits - 1) |",
+    ),
+    Mutant(
+        "bit planes: bipolar sums with K of whole words",
+        "kernels/bit_planes.cpp",
+        "bipolar ? a.k *",
+        "bipolar ? a.words * 64 *",
+    ),
+    Mutant(
+        "scaled product: scales of the block before",
+        "kernels/scaled_matmul_float32.cpp",
+        "expand_b(from, sb);",
+        "expand_b(from == 0 ? 0 : from - 1, sb);",
+    ),
+    Mutant(
+        "scaled product: exponents added in binary32",
+        "kernels/scaled_matmul_float32.cpp",
+        "(static_cast<double>(sa) * static_cast<double>(sb[j]))",
+        "static_cast<double>(sa * sb[j])",
+    ),
 ]
 
 SOURCES = [
@@ -630,6 +660,7 @@ SOURCES = [
     "tests/verify/block_arrays.cpp",
     "tests/verify/cuda_headers.cpp",
     "tests/verify/products.cpp",
+    "tests/verify/integer_products.cpp",
     "tests/oracle/oracle.cpp",
     "tests/oracle/rational.cpp",
     "tests/oracle/systems.cpp",
@@ -654,6 +685,9 @@ SOURCES = [
     "kernels/matmul_float32.cpp",
     "kernels/matmul_rounded.cpp",
     "kernels/operand_range.cpp",
+    "kernels/int8_matmul.cpp",
+    "kernels/bit_planes.cpp",
+    "kernels/scaled_matmul_float32.cpp",
 ]
 # Files of tests/verify that make units.
 GROUPS = [
@@ -665,6 +699,7 @@ GROUPS = [
     "float32_path",
     "float_arithmetic",
     "products",
+    "integer_products",
     "block_arrays",
 ]
 # Sources whose functions block_walk.hpp declares for blocks.cpp.
