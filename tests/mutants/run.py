@@ -55,6 +55,8 @@ NATURAL = "emu/core/natural.hpp"
 ROUNDED = "kernels/matmul_rounded.cpp"
 EXACT = "kernels/matmul_exact.cpp"
 PANELS = "kernels/panels.hpp"
+NORMS = "kernels/norms_float32.cpp"
+POINTWISE = "kernels/pointwise_float32.cpp"
 ENCODER = "emu/arrays/block_encoder.cpp"
 BLOCK_LOOPS = "emu/arrays/block_loops.inc"
 
@@ -599,6 +601,24 @@ MUTANTS = [
         "result = u >= infinity ? u | sign : result;",
     ),
     Mutant(
+        "norms: lanes are added in halves, not with their neighbours",
+        NORMS,
+        "tree[j] = tree[2 * j] + tree[2 * j + 1];",
+        "tree[j] = tree[j] + tree[j + m];",
+    ),
+    Mutant(
+        "norms: the end of a row does not count",
+        NORMS,
+        "for (int l = 0; i < n; ++i, ++l) tree[l] += term(x[i]);",
+        "",
+    ),
+    Mutant(
+        "AdamW: the product of the gradient with itself first",
+        POINTWISE,
+        "s.new2 * gradient * gradient;",
+        "s.new2 * (gradient * gradient);",
+    ),
+    Mutant(
         "exact product: sums of one bit too many",
         EXACT,
         "if (bits(i, j) > 53 ||",
@@ -654,6 +674,9 @@ SOURCES = [
     "kernels/matmul_float32.cpp",
     "kernels/matmul_rounded.cpp",
     "kernels/operand_range.cpp",
+    "kernels/norms_float32.cpp",
+    "kernels/pointwise_float32.cpp",
+    "kernels/elementary_float32.cpp",
 ]
 # Files of tests/verify that make units.
 GROUPS = [
@@ -666,6 +689,7 @@ GROUPS = [
     "float_arithmetic",
     "products",
     "block_arrays",
+    "norms",
 ]
 # Sources whose functions block_walk.hpp declares for blocks.cpp.
 WALKS = ("emu/arrays/block_rows.cpp", "emu/arrays/block_values.cpp")

@@ -15,6 +15,7 @@ std::vector<Unit> product_units(Level level);           // the vectorised produc
 std::vector<Unit> number_system_units(Level level);     // posits, fixed point, codebooks
 std::vector<Unit> block_format_units(Level level);      // scales and elements of blocks
 std::vector<Unit> block_array_units(Level level);  // the block loops over arrays against the core
+std::vector<Unit> norm_units(Level level);         // norms and AdamW over arrays
 std::vector<Unit> cuda_header_units(Level level);  // the core against CUDA's conversion headers
 
 extern const bool have_cuda_headers;  // else there are none of its units
@@ -37,6 +38,7 @@ inline constexpr Group groups[] = {
     {"float_arithmetic", float_arithmetic_units, 7},
     {"products", product_units, 7},
     {"block_arrays", block_array_units},
+    {"norms", norm_units, 7},
 };
 // clang-format on
 
