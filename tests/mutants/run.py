@@ -57,6 +57,8 @@ EXACT = "kernels/matmul_exact.cpp"
 PANELS = "kernels/panels.hpp"
 UNIT_FAST = "kernels/matmul_unit_fast.cpp"
 FUSED = "kernels/fused_sum.hpp"
+NORMS = "kernels/norms_float32.cpp"
+POINTWISE = "kernels/pointwise_float32.cpp"
 ENCODER = "emu/arrays/block_encoder.cpp"
 BLOCK_LOOPS = "emu/arrays/block_loops.inc"
 
@@ -601,6 +603,24 @@ MUTANTS = [
         "result = u >= infinity ? u | sign : result;",
     ),
     Mutant(
+        "norms: lanes are added in halves, not with their neighbours",
+        NORMS,
+        "tree[j] = tree[2 * j] + tree[2 * j + 1];",
+        "tree[j] = tree[j] + tree[j + m];",
+    ),
+    Mutant(
+        "norms: the end of a row does not count",
+        NORMS,
+        "for (int l = 0; i < n; ++i, ++l) tree[l] += term(x[i]);",
+        "",
+    ),
+    Mutant(
+        "AdamW: the product of the gradient with itself first",
+        POINTWISE,
+        "s.new2 * gradient * gradient;",
+        "s.new2 * (gradient * gradient);",
+    ),
+    Mutant(
         "exact product: sums of one bit too many",
         EXACT,
         "if (bits(i, j) > 53 ||",
@@ -718,6 +738,9 @@ SOURCES = [
     "kernels/int8_matmul.cpp",
     "kernels/bit_planes.cpp",
     "kernels/scaled_matmul_float32.cpp",
+    "kernels/norms_float32.cpp",
+    "kernels/pointwise_float32.cpp",
+    "kernels/elementary_float32.cpp",
 ]
 # Files of tests/verify that make units.
 GROUPS = [
@@ -732,6 +755,7 @@ GROUPS = [
     "matrix_units",
     "integer_products",
     "block_arrays",
+    "norms",
 ]
 # Sources whose functions block_walk.hpp declares for blocks.cpp.
 WALKS = ("emu/arrays/block_rows.cpp", "emu/arrays/block_values.cpp")

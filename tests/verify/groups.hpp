@@ -17,6 +17,7 @@ std::vector<Unit> integer_product_units(Level level);   // bytes, bit planes, sc
 std::vector<Unit> number_system_units(Level level);     // posits, fixed point, codebooks
 std::vector<Unit> block_format_units(Level level);      // scales and elements of blocks
 std::vector<Unit> block_array_units(Level level);  // the block loops over arrays against the core
+std::vector<Unit> norm_units(Level level);         // norms and AdamW over arrays
 std::vector<Unit> cuda_header_units(Level level);  // the core against CUDA's conversion headers
 
 extern const bool have_cuda_headers;  // else there are none of its units
@@ -41,6 +42,7 @@ inline constexpr Group groups[] = {
     {"matrix_units", matrix_unit_units, 4},
     {"integer_products", integer_product_units},
     {"block_arrays", block_array_units},
+    {"norms", norm_units, 7},
 };
 // clang-format on
 
