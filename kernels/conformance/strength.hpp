@@ -13,9 +13,13 @@ struct Strength {
   int broken = 0, caught = 0, correct = 0, blamed = 0;
 };
 
-inline std::span<const Strength> measured_strengths() {
-  return {};  // none is measured yet: reports say null
-}
+// Written by ./dev verify --strength --write.
+inline constexpr Strength strengths[] = {
+    {"none", 0, 0, 0, 0, 0},
+};
+// End of what is written.
+
+inline std::span<const Strength> measured_strengths() { return strengths; }
 
 inline const Strength* strength_of(std::string_view suite, int version) {
   for (const Strength& s : measured_strengths()) {
