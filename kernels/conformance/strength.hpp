@@ -19,7 +19,9 @@ inline constexpr Strength strengths[] = {
 };
 // End of what is written.
 
-inline std::span<const Strength> measured_strengths() { return strengths; }
+inline std::span<const Strength> measured_strengths() {
+  return strengths;
+}
 
 inline const Strength* strength_of(std::string_view suite, int version) {
   for (const Strength& s : measured_strengths()) {

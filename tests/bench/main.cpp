@@ -74,15 +74,9 @@ std::string processor_name() {
 int main(int argc, char** argv) {
   CLI::App app{"Times work on arrays against a copy of as many bytes; a JSON line for each row."};
   const std::vector<std::pair<std::string, void (*)(Bench&)>> families = {
-      {"rounding", rounding},
-      {"arithmetic", arithmetic},
-      {"blocks", blocks},
-      {"products", products},
-      {"units", units},
-      {"attention", attention},
-      {"integers", integers},
-      {"norms", norms},
-      {"softmax", softmax}};
+      {"rounding", rounding}, {"arithmetic", arithmetic}, {"blocks", blocks},
+      {"products", products}, {"units", units},           {"attention", attention},
+      {"integers", integers}, {"norms", norms},           {"softmax", softmax}};
   int rounds = 9;
   int log2_elements = 24;
   std::vector<int> threads = {1, 2};

@@ -9,10 +9,10 @@ namespace {
 
 enum class Fault {
   none,
-  online,          // correct: tiles of 16 keys, rescaled
-  split,           // correct: halves of the keys, merged
-  backwards,       // correct: keys from the end
-  in_double,       // correct: scores and sums in binary64
+  online,     // correct: tiles of 16 keys, rescaled
+  split,      // correct: halves of the keys, merged
+  backwards,  // correct: keys from the end
+  in_double,  // correct: scores and sums in binary64
   no_scale,
   scale_twice,
   no_maximum,
@@ -22,23 +22,23 @@ enum class Fault {
   tile_off_by_one,   // the last key of a ragged tile is lost
   tail_not_masked,   // keys beyond the end count as zeros
   causal_ignored,
-  causal_strict,     // the diagonal is masked too
-  causal_shifted,    // aligned to the other corner
-  head_swapped,      // reads the keys of the next head
+  causal_strict,   // the diagonal is masked too
+  causal_shifted,  // aligned to the other corner
+  head_swapped,    // reads the keys of the next head
   batch_swapped,
   value_row,         // the values of the next key
   normalised_early,  // divided by the sum before the last tile
   no_normalisation,
   bfloat16_output,
   bfloat16_scores,
-  masked_row_nan,    // a row without keys gives NaN
+  masked_row_nan,  // a row without keys gives NaN
   nan_swallowed,
   merge_unweighted,  // the halves averaged
   lse_without_maximum,
   lse_log2,
   lse_unwritten,
   exp_coarse,
-  d_tail,            // the last of d not in the scores
+  d_tail,  // the last of d not in the scores
 };
 
 struct Shape {
@@ -76,7 +76,8 @@ struct Row {
       sum += x * k[key(j) + d];
       wide += static_cast<double>(x) * static_cast<double>(k[key(j) + d]);
     }
-    if constexpr (f == Fault::in_double) return static_cast<float>(wide * static_cast<double>(scale));
+    if constexpr (f == Fault::in_double)
+      return static_cast<float>(wide * static_cast<double>(scale));
     if constexpr (f == Fault::no_scale) return sum;
     float r = sum * scale;
     if constexpr (f == Fault::scale_twice) r *= scale;
@@ -148,12 +149,14 @@ int attention(void* /*state*/, const halfulp_call* call) {
     for (std::int64_t i = 0; i < s.S; ++i) {
       for (std::int64_t h = 0; h < s.H; ++h) {
         const auto fresh = [&] {
-          return Row<f>{q, k, v, s, b, i, h, scale, causal,
-                        std::vector<float>(static_cast<std::size_t>(s.D)), -infinity, 0};
+          return Row<f>{
+              q,         k, v,     s,      b,
+              i,         h, scale, causal, std::vector<float>(static_cast<std::size_t>(s.D)),
+              -infinity, 0};
         };
         Row<f> row = fresh();
-        constexpr bool tiled = f != Fault::none && f != Fault::in_double && f != Fault::no_maximum &&
-                               f != Fault::backwards;
+        constexpr bool tiled = f != Fault::none && f != Fault::in_double &&
+                               f != Fault::no_maximum && f != Fault::backwards;
         if constexpr (f == Fault::split || f == Fault::merge_unweighted) {
           Row<f> other = fresh();
           row.tile(0, s.T / 2);

@@ -16,7 +16,7 @@ enum class Fault {
   sixteen_bit_sum,    // the accumulator wraps at 16 bits
   float_sum,          // the accumulator is binary32
   missing_tail,
-  symmetric,          // −128 taken as −127
+  symmetric,  // −128 taken as −127
   no_c,
   transposed,
 };
@@ -35,7 +35,9 @@ int matmul(void* /*state*/, const halfulp_call* call) {
   const std::int64_t N = b.shape[1];
   for (std::int64_t i = 0; i < M; ++i) {
     for (std::int64_t j = 0; j < N; ++j) {
-      std::int64_t sum = c != nullptr && f != Fault::no_c ? halfulp::conformance::data_of<std::int32_t>(*c)[i * N + j] : 0;
+      std::int64_t sum = c != nullptr && f != Fault::no_c
+                             ? halfulp::conformance::data_of<std::int32_t>(*c)[i * N + j]
+                             : 0;
       float as_float = static_cast<float>(sum);
       std::int64_t pair = 0;
       const std::int64_t end = f == Fault::missing_tail && K > 4 ? K - K % 4 : K;
@@ -60,7 +62,8 @@ int matmul(void* /*state*/, const halfulp_call* call) {
         }
         if constexpr (f == Fault::sixteen_bit_sum) sum = static_cast<std::int16_t>(sum);
       }
-      out[i * N + j] = f == Fault::float_sum ? static_cast<std::int32_t>(as_float) : static_cast<std::int32_t>(sum);
+      out[i * N + j] = f == Fault::float_sum ? static_cast<std::int32_t>(as_float)
+                                             : static_cast<std::int32_t>(sum);
     }
   }
   return HALFULP_OK;
@@ -69,7 +72,8 @@ int matmul(void* /*state*/, const halfulp_call* call) {
 }  // namespace
 
 void add_integers(Subjects& all) {
-#define INTEGER(fault, what, correct) all.push_back({"int8-matmul", "int8", #fault, what, correct, matmul<Fault::fault>});
+#define INTEGER(fault, what, correct) \
+  all.push_back({"int8-matmul", "int8", #fault, what, correct, matmul<Fault::fault>});
   INTEGER(none, "a chain", true)
   INTEGER(backwards, "from the end", true)
   INTEGER(unsigned_a, "a taken as unsigned", false)

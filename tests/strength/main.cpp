@@ -1,4 +1,5 @@
-// halfulp-strength: how well the conformance suites tell broken kernels from correct ones, at the level quick.
+// halfulp-strength: how well the conformance suites tell broken kernels from correct ones, at the
+// level quick.
 //
 //   halfulp-strength [--suite NAME] [--sensitivity] [--json]
 //
@@ -32,7 +33,7 @@ struct Finding {
   const Subject* subject;
   Promise promise;
   std::size_t cases = 0, failed = 0;
-  std::string first;   // the first case that it fails, and why
+  std::string first;               // the first case that it fails, and why
   std::set<std::string> families;  // in which it fails
 };
 
@@ -52,7 +53,8 @@ std::vector<Tensor> outputs_of_subject(const Subject& subject, const Case& c, in
   status = subject.run(nullptr, &call.get());
   for (Tensor& t : outputs) {
     const auto end = t.bytes.end() - guard;
-    if (std::any_of(end, t.bytes.end(), [](std::byte b) { return b != std::byte{0x5a}; })) status = -1;
+    if (std::any_of(end, t.bytes.end(), [](std::byte b) { return b != std::byte{0x5a}; }))
+      status = -1;
     t.bytes.resize(t.bytes.size() - guard);
   }
   return outputs;
@@ -109,8 +111,8 @@ std::vector<Finding> examine(const Suite& suite, const std::string& variant, con
   return findings;
 }
 
-// A plug-in at level quick, in this process, until its first failure: 0 none, 1 one, which is printed. What crashes or
-// hangs ends this process.
+// A plug-in at level quick, in this process, until its first failure: 0 none, 1 one, which is
+// printed. What crashes or hangs ends this process.
 int judge_plug_in(const std::string& path, const Suite& suite, const std::string& variant) {
   void* library = dlopen(path.c_str(), RTLD_NOW);
   void* symbol = library == nullptr ? nullptr : dlsym(library, "halfulp_kernel_run");
@@ -119,8 +121,10 @@ int judge_plug_in(const std::string& path, const Suite& suite, const std::string
     return 2;
   }
   alarm(60);
-  const Subject subject{suite.name(), variant.c_str(), "plug-in", "", true,
-                        reinterpret_cast<int (*)(void*, const halfulp_call*)>(symbol)};
+  const Subject subject{
+      suite.name(), variant.c_str(),
+      "plug-in",    "",
+      true,         reinterpret_cast<int (*)(void*, const halfulp_call*)>(symbol)};
   const Finding finding{&subject, parse_promise("bound"), 0, 0, "", {}};
   for (const CaseKey& key : suite.cases(variant, Level::quick)) {
     const Case c = suite.make(key);
@@ -183,7 +187,8 @@ int main(int argc, char** argv) {
   app.add_flag("--sensitivity", curve, "the share of single changed elements that is detected");
   app.add_flag("--json", as_json, "for machines");
   std::string plug_in;
-  app.add_option("--kernel", plug_in, "judge this plug-in on --suite, variant float32, until it fails");
+  app.add_option("--kernel", plug_in,
+                 "judge this plug-in on --suite, variant float32, until it fails");
   CLI11_PARSE(app, argc, argv);
 
   Subjects all;
@@ -228,7 +233,8 @@ int main(int argc, char** argv) {
         (f.subject->correct ? correct : broken) += 1;
         if (f.subject->correct && caught) ++blamed;
         if (!f.subject->correct && !caught) ++missed;
-        const char* verdict = f.subject->correct ? (caught ? "BLAMED" : "passed") : (caught ? "caught" : "MISSED");
+        const char* verdict =
+            f.subject->correct ? (caught ? "BLAMED" : "passed") : (caught ? "caught" : "MISSED");
         report.push_back({{"suite", suite->name()},
                           {"suite_version", suite->version()},
                           {"variant", variant},
@@ -241,8 +247,9 @@ int main(int argc, char** argv) {
                           {"families", f.families},
                           {"first", f.first}});
         if (!as_json) {
-          std::printf("%-7s %-14s %-18s %-22s %5zu of %5zu cases, families %zu  %s%s\n", verdict, suite->name(),
-                      variant.c_str(), f.subject->name, f.failed, f.cases, f.families.size(), f.subject->what,
+          std::printf("%-7s %-14s %-18s %-22s %5zu of %5zu cases, families %zu  %s%s\n", verdict,
+                      suite->name(), variant.c_str(), f.subject->name, f.failed, f.cases,
+                      f.families.size(), f.subject->what,
                       f.subject->correct && caught ? ("; " + f.first).c_str() : "");
         }
       }
@@ -252,7 +259,8 @@ int main(int argc, char** argv) {
   if (as_json) {
     std::printf("%s\n", report.dump(1).c_str());
   } else if (!curve) {
-    std::printf("%d broken kernels, %d caught; %d correct ones, %d blamed\n", broken, broken - missed, correct, blamed);
+    std::printf("%d broken kernels, %d caught; %d correct ones, %d blamed\n", broken,
+                broken - missed, correct, blamed);
   }
   return missed == 0 && blamed == 0 ? 0 : 1;
 }

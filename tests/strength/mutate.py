@@ -57,7 +57,10 @@ CHANGES: list[tuple[str, str, str]] = [
 # A header, the plug-in that includes it, and the forms in which it is asked: (suite, HALFULP_FORM). A mutant is caught if
 # any of them is.
 KERNELS: dict[str, tuple[str, list[tuple[str, int]]]] = {
-    "softmax": ("kernels/softmax.hpp", [*((s, f) for f in (0, 1, 2) for s in ("softmax", "log-sum-exp")), ("log-sum-exp", 3)]),
+    "softmax": (
+        "kernels/softmax.hpp",
+        [*((s, f) for f in (0, 1, 2) for s in ("softmax", "log-sum-exp")), ("log-sum-exp", 3)],
+    ),
     "norms": ("kernels/norms.hpp", [("layer-norm", 0), ("layer-norm", 1), ("rms-norm", 0)]),
     "matmul": ("kernels/matmul.hpp", [("matmul", f) for f in (0, 1, 2, 3, 4, 5)]),
 }
@@ -74,7 +77,9 @@ class Mutant:
 
     @property
     def name(self) -> str:
-        return f"{self.file}:{self.line}:{self.column} {self.before.strip()} -> {self.after.strip()}"
+        return (
+            f"{self.file}:{self.line}:{self.column} {self.before.strip()} -> {self.after.strip()}"
+        )
 
 
 def code_alone(text: str) -> str:
@@ -85,7 +90,14 @@ def code_alone(text: str) -> str:
 
     # The last argument of an operation numbers its rounding, which native arithmetic does not look at.
     sites = r"\b(after|site)\b( \+ 4 \* i)?( \+ \d+)?(?=[,)])|\b[42] \* i( \+ \d)?(?=[,)])|const u64 after = [^;]*;"
-    for pattern in (sites, r"//[^\n]*", r"/\*.*?\*/", r'"(\\.|[^"\\\n])*"', r"(?m)^\s*#[^\n]*", r"template <[^>]*>"):
+    for pattern in (
+        sites,
+        r"//[^\n]*",
+        r"/\*.*?\*/",
+        r'"(\\.|[^"\\\n])*"',
+        r"(?m)^\s*#[^\n]*",
+        r"template <[^>]*>",
+    ):
         text = re.sub(pattern, blank, text, flags=re.S if "/\\*" in pattern else 0)
     return text
 
@@ -104,7 +116,9 @@ def mutants_of(path: Path) -> list[tuple[Mutant, str]]:
     return found
 
 
-def caught_by(mutant: Mutant, text: str, kernel: str, forms: list[tuple[str, int]], program: Path) -> str:
+def caught_by(
+    mutant: Mutant, text: str, kernel: str, forms: list[tuple[str, int]], program: Path
+) -> str:
     """What caught it: "suite form: first failing case", "does not compile", or "" if it survived."""
     with tempfile.TemporaryDirectory() as folder:
         changed = Path(folder) / mutant.file
@@ -133,9 +147,13 @@ def caught_by(mutant: Mutant, text: str, kernel: str, forms: list[tuple[str, int
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--kernel", choices=KERNELS, action="append")
-    parser.add_argument("--program", type=Path, default=ROOT / "build/release/tests/halfulp-strength")
+    parser.add_argument(
+        "--program", type=Path, default=ROOT / "build/release/tests/halfulp-strength"
+    )
     parser.add_argument("--json", type=Path)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--every", type=int, default=1, help="only every N-th mutant")
@@ -150,18 +168,31 @@ def main() -> int:
             found = list(
                 pool.map(lambda m: caught_by(m[0], m[1], kernel, forms, args.program), mutants)
             )
-            compiled = [(m, by) for (m, _), by in zip(mutants, found, strict=True) if by != "does not compile"]
+            compiled = [
+                (m, by)
+                for (m, _), by in zip(mutants, found, strict=True)
+                if by != "does not compile"
+            ]
             survivors = [m for m, by in compiled if not by]
-            print(f"{kernel}: {len(compiled)} mutants, {len(compiled) - len(survivors)} caught", flush=True)
+            print(
+                f"{kernel}: {len(compiled)} mutants, {len(compiled) - len(survivors)} caught",
+                flush=True,
+            )
             for m in survivors:
                 line = (ROOT / m.file).read_text().splitlines()[m.line - 1].strip()
-                why = reasons.get(kernel, {}).get(f"{line} | {m.before.strip()} -> {m.after.strip()}")
+                why = reasons.get(kernel, {}).get(
+                    f"{line} | {m.before.strip()} -> {m.after.strip()}"
+                )
                 unexplained += why is None
                 print(f"  survivor {m.name}: {line}\n    {why or 'NO REASON GIVEN'}")
-            report += [{**dataclasses.asdict(m), "kernel": kernel, "caught_by": by} for m, by in compiled]
+            report += [
+                {**dataclasses.asdict(m), "kernel": kernel, "caught_by": by} for m, by in compiled
+            ]
     if args.json:
         args.json.write_text(json.dumps(report, indent=1) + "\n")
-    print(f"{len(report)} mutants, {sum(bool(r['caught_by']) for r in report)} caught, {unexplained} survivors without a reason")
+    print(
+        f"{len(report)} mutants, {sum(bool(r['caught_by']) for r in report)} caught, {unexplained} survivors without a reason"
+    )
     return 1 if unexplained else 0
 
 

@@ -7,29 +7,29 @@ namespace {
 
 enum class Fault {
   none,
-  backwards,     // correct: sums from the end
-  welford,       // correct: Welford's recurrence
-  in_double,     // correct: moments in binary64
-  one_pass,      // E[x²] − E[x]² in binary32
-  unbiased,      // n − 1 for n
+  backwards,  // correct: sums from the end
+  welford,    // correct: Welford's recurrence
+  in_double,  // correct: moments in binary64
+  one_pass,   // E[x²] − E[x]² in binary32
+  unbiased,   // n − 1 for n
   no_epsilon,
   epsilon_outside,  // 1/(√v + ε)
   epsilon_squared,
-  no_mean,       // layer norm without the mean
+  no_mean,  // layer norm without the mean
   mean_of_row_0,
-  missing_tail,  // the last n mod 8 elements not in the moments
-  weight_shifted,   // the weight of the next element
+  missing_tail,    // the last n mod 8 elements not in the moments
+  weight_shifted,  // the weight of the next element
   no_weight,
   no_bias,
-  bias_first,    // (x̂ + b)·w
+  bias_first,  // (x̂ + b)·w
   bfloat16_sum,
-  fast_rsqrt,    // the reciprocal root from the bits, one step of Newton's
-  stale_variance,   // of the row before
+  fast_rsqrt,      // the reciprocal root from the bits, one step of Newton's
+  stale_variance,  // of the row before
   last_unwritten,
   nan_swallowed,
   variance_of_half,
   absolute_mean,
-  coarse,        // results 2^-14 too large
+  coarse,  // results 2^-14 too large
 };
 
 float fast_rsqrt(float x) {
@@ -141,7 +141,7 @@ void add(Subjects& all, const char* name, const char* what, bool correct) {
 
 void add_norms(Subjects& all) {
 #define CORRECT(fault, what) add<Fault::fault>(all, #fault, what, true);
-#define BROKEN(fault, what) add<Fault::fault>(all, #fault, what, false);
+#define BROKEN(fault, what)  add<Fault::fault>(all, #fault, what, false);
   CORRECT(none, "two passes in order")
   CORRECT(backwards, "sums from the end")
   CORRECT(welford, "Welford's recurrence")

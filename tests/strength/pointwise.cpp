@@ -10,21 +10,21 @@ namespace {
 // ---------------------------------------------------------------- activations
 enum class Fault {
   none,
-  in_double,       // correct
-  erfc_form,       // correct: by erfc, which keeps small results
-  tanh_for_erf,    // the tanh form where the exact one is asked, and the other way round
-  cancelling,      // GELU as x·(1 + erf)/2: small results of negative x are lost
+  in_double,        // correct
+  erfc_form,        // correct: by erfc, which keeps small results
+  tanh_for_erf,     // the tanh form where the exact one is asked, and the other way round
+  cancelling,       // GELU as x·(1 + erf)/2: small results of negative x are lost
   sigmoid_of_1702,  // x·sigmoid(1.702·x)
-  relu_tail,       // 0 below −4
-  identity_tail,   // x above 3
+  relu_tail,        // 0 below −4
+  identity_tail,    // x above 3
   bfloat16_inside,
-  wrong_sign,      // of −x
-  sigmoid_alone,   // the factor x missing
+  wrong_sign,     // of −x
+  sigmoid_alone,  // the factor x missing
   truncated,
-  coarse,          // 2^-12 too large
-  first_only,      // the tail of n mod 8 copied from x
+  coarse,      // 2^-12 too large
+  first_only,  // the tail of n mod 8 copied from x
   nan_to_zero,
-  negative_zero,   // −0 becomes +0 and subnormal results are flushed
+  negative_zero,  // −0 becomes +0 and subnormal results are flushed
 };
 
 template <Fault f>
@@ -87,8 +87,10 @@ int pointwise(void* /*state*/, const halfulp_call* call) {
 
 template <Function function>
 void add_activation(Subjects& all, const char* suite) {
-#define CORRECT(fault, what) all.push_back({suite, "float32", #fault, what, true, pointwise<function, Fault::fault>});
-#define BROKEN(fault, what) all.push_back({suite, "float32", #fault, what, false, pointwise<function, Fault::fault>});
+#define CORRECT(fault, what) \
+  all.push_back({suite, "float32", #fault, what, true, pointwise<function, Fault::fault>});
+#define BROKEN(fault, what) \
+  all.push_back({suite, "float32", #fault, what, false, pointwise<function, Fault::fault>});
   CORRECT(none, "binary64 inside")
   BROKEN(tanh_for_erf, "another form of the function")
   BROKEN(sigmoid_of_1702, "x times the sigmoid of 1.702 x")
@@ -105,7 +107,8 @@ void add_activation(Subjects& all, const char* suite) {
   if constexpr (function == Function::gelu) {
     all.push_back({suite, "float32", "cancelling", "small results of negative x lost", false,
                    pointwise<function, Fault::cancelling>, "ulp:8"});
-    all.push_back({suite, "float32", "erfc_form", "by erfc", true, pointwise<function, Fault::erfc_form>, "ulp:8"});
+    all.push_back({suite, "float32", "erfc_form", "by erfc", true,
+                   pointwise<function, Fault::erfc_form>, "ulp:8"});
   }
 #undef CORRECT
 #undef BROKEN
@@ -122,10 +125,10 @@ enum class Turn {
   first_position,  // position 0 for all
   next_position,
   last_pair_copied,
-  one_of_two,   // y·cos alone in the second
+  one_of_two,  // y·cos alone in the second
   bfloat16_products,
   heads_as_tokens,  // the position from the head's number
-  in_place,     // reads what it has written
+  in_place,         // reads what it has written
 };
 
 template <Turn f>
@@ -148,7 +151,9 @@ int rotary(void* /*state*/, const halfulp_call* call) {
       const std::int64_t p = row * D + (neighbours ? 2 * i : i);
       const std::int64_t q = row * D + (neighbours ? 2 * i + 1 : i + D / 2);
       const float c = cosine[s * (D / 2) + i];
-      const float t = f == Turn::no_sine ? 0 : f == Turn::backwards ? -sine[s * (D / 2) + i] : sine[s * (D / 2) + i];
+      const float t = f == Turn::no_sine     ? 0
+                      : f == Turn::backwards ? -sine[s * (D / 2) + i]
+                                             : sine[s * (D / 2) + i];
       float u = x[p] * c - x[q] * t;
       float v = x[q] * c + x[p] * t;
       if constexpr (f == Turn::fused) {
@@ -176,14 +181,14 @@ int rotary(void* /*state*/, const halfulp_call* call) {
 // ---------------------------------------------------------------- AdamW
 enum class Step {
   none,
-  lerp,         // correct: m + (g − m)·(1 − β1)
-  in_double,    // correct
-  l2_decay,     // decay added to the gradient
+  lerp,       // correct: m + (g − m)·(1 − β1)
+  in_double,  // correct
+  l2_decay,   // decay added to the gradient
   no_decay,
-  no_correction,   // of the bias
+  no_correction,  // of the bias
   first_correction_alone,
-  eps_inside,   // √(v̂ + ε)
-  eps_scaled,   // √v + ε before the correction
+  eps_inside,  // √(v̂ + ε)
+  eps_scaled,  // √v + ε before the correction
   betas_swapped,
   old_moments,  // the step by the moments before
   next_step,    // t + 1
@@ -197,7 +202,9 @@ enum class Step {
 
 template <Step f>
 int adamw(void* /*state*/, const halfulp_call* call) {
-  const auto get = [&](const char* name) { return halfulp::conformance::find_attribute(*call, name, 0); };
+  const auto get = [&](const char* name) {
+    return halfulp::conformance::find_attribute(*call, name, 0);
+  };
   double beta1 = get("beta1");
   double beta2 = get("beta2");
   const double rate = get("lr");
@@ -218,7 +225,8 @@ int adamw(void* /*state*/, const halfulp_call* call) {
   const T n1 = static_cast<T>(1 - beta1);
   const T n2 = static_cast<T>(1 - beta2);
   const double c1 = f == Step::no_correction ? 1 : 1 - std::pow(beta1, t);
-  const double c2 = f == Step::no_correction || f == Step::first_correction_alone ? 1 : 1 - std::pow(beta2, t);
+  const double c2 =
+      f == Step::no_correction || f == Step::first_correction_alone ? 1 : 1 - std::pow(beta2, t);
   for (std::int64_t i = 0; i < w.count(); ++i) {
     T g = gradient[i];
     if constexpr (f == Step::l2_decay) g += static_cast<T>(decay) * w[i];
@@ -233,11 +241,14 @@ int adamw(void* /*state*/, const halfulp_call* call) {
     const T used_m = f == Step::old_moments ? m[i] : next_m;
     const T used_v = f == Step::old_moments ? v[i] : next_v;
     T root = std::sqrt(used_v) / static_cast<T>(std::sqrt(c2)) + static_cast<T>(eps);
-    if constexpr (f == Step::eps_inside) root = std::sqrt(used_v / static_cast<T>(c2) + static_cast<T>(eps));
-    if constexpr (f == Step::eps_scaled) root = (std::sqrt(used_v) + static_cast<T>(eps)) / static_cast<T>(std::sqrt(c2));
+    if constexpr (f == Step::eps_inside)
+      root = std::sqrt(used_v / static_cast<T>(c2) + static_cast<T>(eps));
+    if constexpr (f == Step::eps_scaled)
+      root = (std::sqrt(used_v) + static_cast<T>(eps)) / static_cast<T>(std::sqrt(c2));
     T step = static_cast<T>(rate / c1) * used_m / root;
     if constexpr (f == Step::rate_twice) step *= static_cast<T>(rate);
-    const T keep = static_cast<T>(f == Step::no_decay || f == Step::l2_decay ? 1 : 1 - rate * decay);
+    const T keep =
+        static_cast<T>(f == Step::no_decay || f == Step::l2_decay ? 1 : 1 - rate * decay);
     const T next_w = f == Step::decay_after ? (w[i] - step) * keep : w[i] * keep - step;
     w_out.set(i, static_cast<float>(next_w));
     if constexpr (f != Step::m_unwritten) m_out.set(i, static_cast<float>(next_m));
@@ -249,13 +260,13 @@ int adamw(void* /*state*/, const halfulp_call* call) {
 // ---------------------------------------------------------------- quantising to E4M3FN
 enum class Tie {
   none,
-  away,         // ties away from zero
-  toward_zero,  // truncation
+  away,          // ties away from zero
+  toward_zero,   // truncation
   through_half,  // rounded to binary16 first
   no_subnormals,
-  overflow_nan,   // where saturating is asked
-  overflow_448,   // saturates where the largest is not reached yet: from 424
-  infinity_nan,   // an infinity gives NaN
+  overflow_nan,  // where saturating is asked
+  overflow_448,  // saturates where the largest is not reached yet: from 424
+  infinity_nan,  // an infinity gives NaN
   nan_largest,
   unsigned_zero,  // −0 gives +0
   late_carry,     // a carry into the exponent is lost
@@ -280,7 +291,8 @@ std::uint8_t to_e4m3(float v) {
   const double value = std::ldexp(whole, exponent - 3);
   if (value > 448) return sign | (f == Tie::overflow_nan ? 0x7f : 0x7e);
   if (f == Tie::unsigned_zero && whole == 0) return 0;
-  const int code = x < 0x1p-6 ? static_cast<int>(whole) : ((exponent + 6) << 3) + static_cast<int>(whole);
+  const int code =
+      x < 0x1p-6 ? static_cast<int>(whole) : ((exponent + 6) << 3) + static_cast<int>(whole);
   return sign | static_cast<std::uint8_t>(code);
 }
 
@@ -299,7 +311,8 @@ void add_pointwise(Subjects& all) {
   add_activation<Function::gelu>(all, "gelu");
   add_activation<Function::gelu_tanh>(all, "gelu-tanh");
   add_activation<Function::silu>(all, "silu");
-#define ROTARY(fault, what, correct) all.push_back({"rotary", "float32", #fault, what, correct, rotary<Turn::fault>});
+#define ROTARY(fault, what, correct) \
+  all.push_back({"rotary", "float32", #fault, what, correct, rotary<Turn::fault>});
   ROTARY(none, "two products and a sum", true)
   ROTARY(fused, "fused", true)
   ROTARY(in_double, "binary64 inside", true)
@@ -314,7 +327,8 @@ void add_pointwise(Subjects& all) {
   ROTARY(heads_as_tokens, "the head's number for the position", false)
   ROTARY(in_place, "reads what it has written", false)
 #undef ROTARY
-#define ADAMW(fault, what, correct) all.push_back({"adamw", "float32", #fault, what, correct, adamw<Step::fault>});
+#define ADAMW(fault, what, correct) \
+  all.push_back({"adamw", "float32", #fault, what, correct, adamw<Step::fault>});
   ADAMW(none, "two products and a sum", true)
   ADAMW(lerp, "by differences", true)
   ADAMW(in_double, "binary64 inside", true)

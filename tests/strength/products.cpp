@@ -9,33 +9,33 @@ namespace {
 
 enum class Fault {
   none,
-  fused,            // correct
-  backwards,        // correct
-  blocked,          // correct: chains of 32
-  split_k,          // correct: halves, then joined
-  in_double,        // correct
-  transposed_b,     // b read as if it were transposed (square cases look right on symmetric data)
-  missing_c,        // c is not added
+  fused,         // correct
+  backwards,     // correct
+  blocked,       // correct: chains of 32
+  split_k,       // correct: halves, then joined
+  in_double,     // correct
+  transposed_b,  // b read as if it were transposed (square cases look right on symmetric data)
+  missing_c,     // c is not added
   c_twice,
-  k_off_by_one,     // the last k missing
-  k_tile,           // k beyond a multiple of 16 missing
-  m_tile,           // the last row of a ragged tile computed from row 0
-  n_tile,           // the last column not written where n is odd
-  swapped,          // d[i][j] and d[j][i]
-  bfloat16_chain,   // the accumulator is bfloat16
-  half_chain,       // the accumulator is binary16
-  tf32_operands,    // operands cut to 11 bits (not when they have no more)
+  k_off_by_one,    // the last k missing
+  k_tile,          // k beyond a multiple of 16 missing
+  m_tile,          // the last row of a ragged tile computed from row 0
+  n_tile,          // the last column not written where n is odd
+  swapped,         // d[i][j] and d[j][i]
+  bfloat16_chain,  // the accumulator is bfloat16
+  half_chain,      // the accumulator is binary16
+  tf32_operands,   // operands cut to 11 bits (not when they have no more)
   bfloat16_operands,
   truncated_products,  // each product cut to 16 bits
   flushed_operands,    // subnormal operands are 0
   flushed_products,
   nan_swallowed,
-  zero_skips,       // where an operand is 0 the other is not looked at: 0·infinity is lost
-  relu,             // an epilogue that is not asked for
-  stale,            // the accumulator keeps the element before
-  promoted_never,   // partial sums of 32 joined in bfloat16
-  saturating,       // infinity becomes the largest value
-  double_rounded,   // rounded to bfloat16 and back
+  zero_skips,      // where an operand is 0 the other is not looked at: 0·infinity is lost
+  relu,            // an epilogue that is not asked for
+  stale,           // the accumulator keeps the element before
+  promoted_never,  // partial sums of 32 joined in bfloat16
+  saturating,      // infinity becomes the largest value
+  double_rounded,  // rounded to bfloat16 and back
 };
 
 float at(const View& v, std::int64_t i) {

@@ -51,7 +51,11 @@ def header(counts: dict[tuple[str, int], dict[str, int]]) -> str:
         f'    {{"{suite}", {version}, {c["broken"]}, {c["caught"]}, {c["correct"]}, {c["blamed"]}}},\n'
         for (suite, version), c in counts.items()
     )
-    table = "// Written by ./dev verify --strength --write.\ninline constexpr Strength strengths[] = {\n" + rows + "};\n"
+    table = (
+        "// Written by ./dev verify --strength --write.\ninline constexpr Strength strengths[] = {\n"
+        + rows
+        + "};\n"
+    )
     return text[:begin] + table + text[end:]
 
 
@@ -61,9 +65,16 @@ def page(
     """docs/conformance-strength.md, but for its first part, which is written by hand."""
     path = ROOT / "docs/conformance-strength.md"
     out = [path.read_text().split("<!-- tables -->")[0] + "<!-- tables -->", ""]
-    out += ["## By suite", "", "| suite | version | broken | caught | correct | blamed |", "|---|--:|--:|--:|--:|--:|"]
+    out += [
+        "## By suite",
+        "",
+        "| suite | version | broken | caught | correct | blamed |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
     for (suite, version), c in by_suite(rows).items():
-        out.append(f"| {suite} | {version} | {c['broken']} | {c['caught']} | {c['correct']} | {c['blamed']} |")
+        out.append(
+            f"| {suite} | {version} | {c['broken']} | {c['caught']} | {c['correct']} | {c['blamed']} |"
+        )
     if mutants:
         out += ["", "## Mutants", "", "| kernel | change | mutants | caught |", "|---|---|--:|--:|"]
         table: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
@@ -81,7 +92,13 @@ def page(
         detected = c.get("detected", {})
         cells = [f"{detected[str(k)]:.2f}" if str(k) in detected else "" for k in shown]
         out.append(f"| {c['suite']} | {c['variant']} | " + " | ".join(cells) + " |")
-    out += ["", "## Every kernel", "", "| suite | variant | kernel | what | promise | cases failed | of | families |", "|---|---|---|---|---|--:|--:|--:|"]
+    out += [
+        "",
+        "## Every kernel",
+        "",
+        "| suite | variant | kernel | what | promise | cases failed | of | families |",
+        "|---|---|---|---|---|--:|--:|--:|",
+    ]
     for r in rows:
         what = ("*correct*: " if r["correct"] else "") + r["what"]
         out.append(
@@ -91,7 +108,9 @@ def page(
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--no-mutants", action="store_true", help="leave out the mutants (minutes)")
     parser.add_argument("--write", action="store_true", help="record the figures")
     args = parser.parse_args()
@@ -110,7 +129,9 @@ def main() -> int:
     code = 1 if missed or blamed else 0
     if not args.no_mutants:
         for script in ("mutate.py", "judge.py"):
-            done = subprocess.run([sys.executable, HERE / script, "--json", STATE.with_suffix(f".{script}.json")])
+            done = subprocess.run(
+                [sys.executable, HERE / script, "--json", STATE.with_suffix(f".{script}.json")]
+            )
             code = code or done.returncode
     mutants = []
     for script in ("mutate.py", "judge.py"):
@@ -118,10 +139,14 @@ def main() -> int:
         if path.exists():
             mutants += json.loads(path.read_text())
     broken = sum(not r["correct"] for r in rows)
-    print(f"{broken} broken kernels, {broken - len(missed)} caught; {len(rows) - broken} correct ones, {len(blamed)} blamed")
+    print(
+        f"{broken} broken kernels, {broken - len(missed)} caught; {len(rows) - broken} correct ones, {len(blamed)} blamed"
+    )
     if args.write:
         (ROOT / "kernels/conformance/strength.hpp").write_text(header(by_suite(rows)))
-        (ROOT / "docs/conformance-strength.md").write_text(page(rows, of_program("--sensitivity"), mutants))
+        (ROOT / "docs/conformance-strength.md").write_text(
+            page(rows, of_program("--sensitivity"), mutants)
+        )
     return code
 
 

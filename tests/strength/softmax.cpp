@@ -9,37 +9,37 @@ namespace {
 
 enum class Fault {
   none,
-  backwards,        // correct: summed from the end
-  pairwise,         // correct: the sum is a tree
-  online,           // correct: one pass for maximum and sum
-  exp2_form,        // correct: exp2((x − m)·log2 e) with the product in double
-  reciprocal,       // correct within the bound: times 1/sum
-  no_maximum,       // exp(x) as it is
-  first_maximum,    // the maximum of the first half only
-  absolute_maximum,  // max |x|
-  neighbour_row,    // the maximum of row 0 for every row
-  missing_rescale,  // online without scaling the old sum
-  late_rescale,     // online, scaled by the wrong difference
-  missing_tail,     // the last n mod 8 terms are not summed
-  tile_off_by_one,  // a tile of 64 drops its last term
-  double_count,     // the first term counted twice
-  stale_sum,        // the sum of the row before is kept where n is small
-  flushed_results,  // subnormal results become 0
-  bfloat16_sum,     // the accumulator is bfloat16
-  bfloat16_exp,     // each exponential rounded to bfloat16
-  fast_exp,         // Schraudolph's exponential: 3 % wrong
-  coarse_exp,       // relative error x·2^-16
-  nan_swallowed,    // max ignores NaN and so does the sum
-  masked_row_zero,  // a row of −inf gives 0
-  infinity_to_one,  // a row with +inf gives 1 there
+  backwards,               // correct: summed from the end
+  pairwise,                // correct: the sum is a tree
+  online,                  // correct: one pass for maximum and sum
+  exp2_form,               // correct: exp2((x − m)·log2 e) with the product in double
+  reciprocal,              // correct within the bound: times 1/sum
+  no_maximum,              // exp(x) as it is
+  first_maximum,           // the maximum of the first half only
+  absolute_maximum,        // max |x|
+  neighbour_row,           // the maximum of row 0 for every row
+  missing_rescale,         // online without scaling the old sum
+  late_rescale,            // online, scaled by the wrong difference
+  missing_tail,            // the last n mod 8 terms are not summed
+  tile_off_by_one,         // a tile of 64 drops its last term
+  double_count,            // the first term counted twice
+  stale_sum,               // the sum of the row before is kept where n is small
+  flushed_results,         // subnormal results become 0
+  bfloat16_sum,            // the accumulator is bfloat16
+  bfloat16_exp,            // each exponential rounded to bfloat16
+  fast_exp,                // Schraudolph's exponential: 3 % wrong
+  coarse_exp,              // relative error x·2^-16
+  nan_swallowed,           // max ignores NaN and so does the sum
+  masked_row_zero,         // a row of −inf gives 0
+  infinity_to_one,         // a row with +inf gives 1 there
   minus_infinity_poisons,  // −inf terms give NaN
-  clamped,          // exponents below −80 cut off
-  sum_of_rounded,   // truncating sum
-  wrong_scale,      // results times 1 + 2^-20
-  late_subtraction,  // exp(x)/exp(m)
-  last_unwritten,   // the last element of a row is left as it was
-  first_row_again,  // the last row is a copy of the first
-  n_one,            // n = 1 gives x itself
+  clamped,                 // exponents below −80 cut off
+  sum_of_rounded,          // truncating sum
+  wrong_scale,             // results times 1 + 2^-20
+  late_subtraction,        // exp(x)/exp(m)
+  last_unwritten,          // the last element of a row is left as it was
+  first_row_again,         // the last row is a copy of the first
+  n_one,                   // n = 1 gives x itself
 };
 
 float schraudolph(float x) {
@@ -158,7 +158,8 @@ int softmax(void* /*state*/, const halfulp_call* call) {
       if constexpr (f == Fault::wrong_scale) r *= 1 + 0x1p-20F;
       if constexpr (f == Fault::flushed_results) r = flushed(r);
       if (f == Fault::masked_row_zero && empty) r = 0;
-      if (f == Fault::infinity_to_one && std::isinf(m) && m > 0) r = x[row * n + i] == m ? 1.0F : 0.0F;
+      if (f == Fault::infinity_to_one && std::isinf(m) && m > 0)
+        r = x[row * n + i] == m ? 1.0F : 0.0F;
       if (f == Fault::n_one && n == 1) r = x[row * n];
       y.set(row * n + i, r);
     }
@@ -180,7 +181,8 @@ int carelessly_rounded(void* /*state*/, const halfulp_call* call) {
       if constexpr (f == Fault::sum_of_rounded) {
         y.set_truncated(row * n + i, r);
       } else {
-        // Twice rounded: 12 bits, then 8. Half an ulp and a sixteenth at most, so only ties betray it.
+        // Twice rounded: 12 bits, then 8. Half an ulp and a sixteenth at most, so only ties betray
+        // it.
         const auto bits = std::bit_cast<std::uint32_t>(r);
         y.set(row * n + i, std::bit_cast<float>((bits + 0x7ff) & ~0xfffU));
       }
@@ -300,10 +302,13 @@ void add_softmax(Subjects& all) {
 #undef CORRECT
   all.push_back({"softmax", "bfloat16", "truncated_output", "bfloat16 by dropping bits", false,
                  carelessly_rounded<Fault::sum_of_rounded>});
-  all.push_back({"softmax", "bfloat16", "none", "three passes, binary32 inside", true, softmax<Fault::none>});
-  all.push_back({"softmax", "float16", "flushed_results", "binary16's subnormal results below 2^-126 flushed: none", true,
+  all.push_back(
+      {"softmax", "bfloat16", "none", "three passes, binary32 inside", true, softmax<Fault::none>});
+  all.push_back({"softmax", "float16", "flushed_results",
+                 "binary16's subnormal results below 2^-126 flushed: none", true,
                  softmax<Fault::flushed_results>});
-  all.push_back({"softmax", "float16", "bfloat16_sum", "the accumulator is bfloat16", false, softmax<Fault::bfloat16_sum>});
+  all.push_back({"softmax", "float16", "bfloat16_sum", "the accumulator is bfloat16", false,
+                 softmax<Fault::bfloat16_sum>});
 #define BROKEN(fault, what) \
   all.push_back({"log-sum-exp", "float32", #fault, what, false, log_sum_exp<Log::fault>});
 #define CORRECT(fault, what) \

@@ -1,4 +1,5 @@
-// Kernels that are broken in one named way, and correct ones in other orders: what the conformance suites must tell apart.
+// Kernels that are broken in one named way, and correct ones in other orders: what the conformance
+// suites must tell apart.
 #pragma once
 
 #include <bit>
@@ -33,8 +34,8 @@ void add_pointwise(Subjects& all);
 void add_attention(Subjects& all);
 void add_integers(Subjects& all);
 
-// A tensor of a call as numbers. Writing rounds to nearest even in integer arithmetic of its own: none of halfulp's code
-// decides what a subject computes.
+// A tensor of a call as numbers. Writing rounds to nearest even in integer arithmetic of its own:
+// none of halfulp's code decides what a subject computes.
 class View {
  public:
   View() = default;
@@ -60,7 +61,8 @@ class View {
     }
     std::uint16_t half = 0;
     std::memcpy(&half, data_ + 2 * i, 2);
-    return code_ == 4 ? std::bit_cast<float>(static_cast<std::uint32_t>(half) << 16) : from_half(half);
+    return code_ == 4 ? std::bit_cast<float>(static_cast<std::uint32_t>(half) << 16)
+                      : from_half(half);
   }
 
   void set(std::int64_t i, float x) const {
@@ -119,6 +121,8 @@ inline View out(const halfulp_call* call, const char* name) {
 inline float as_bfloat16(float x) {
   return std::bit_cast<float>(static_cast<std::uint32_t>(View::to_bfloat16(x)) << 16);
 }
-inline float flushed(float x) { return std::fabs(x) < 0x1p-126F ? std::copysign(0.0F, x) : x; }
+inline float flushed(float x) {
+  return std::fabs(x) < 0x1p-126F ? std::copysign(0.0F, x) : x;
+}
 
 }  // namespace halfulp_strength

@@ -11,21 +11,21 @@ namespace {
 
 enum class Fault {
   none,
-  backwards,    // correct
-  pairwise,     // correct
-  four_lanes,   // correct: four chains, then joined
-  kahan,        // correct
-  in_double,    // correct: binary64 inside, rounded once
-  fused,        // correct (dot): fma
+  backwards,   // correct
+  pairwise,    // correct
+  four_lanes,  // correct: four chains, then joined
+  kahan,       // correct
+  in_double,   // correct: binary64 inside, rounded once
+  fused,       // correct (dot): fma
   missing_tail,
   missing_first,
   last_twice,
-  stale,            // starts from the row before
-  bfloat16_chain,   // the accumulator is bfloat16
-  truncating,       // every sum toward zero at 24 bits
-  short_chain,      // the accumulator keeps 20 bits
-  flushed_terms,    // subnormal terms are 0
-  absolute,         // the sum of magnitudes
+  stale,           // starts from the row before
+  bfloat16_chain,  // the accumulator is bfloat16
+  truncating,      // every sum toward zero at 24 bits
+  short_chain,     // the accumulator keeps 20 bits
+  flushed_terms,   // subnormal terms are 0
+  absolute,        // the sum of magnitudes
   nan_swallowed,
   infinity_swallowed,
   kahan_sign,       // Kahan's correction with the wrong sign
@@ -162,7 +162,8 @@ int run(void* /*state*/, const halfulp_call* call) {
 template <Fault f>
 void add(Subjects& all, const char* name, const char* what, bool correct, bool both = true,
          const char* promise = "bound") {
-  if (f != Fault::fused) all.push_back({"sum", "float32", name, what, correct, run<f, false>, promise});
+  if (f != Fault::fused)
+    all.push_back({"sum", "float32", name, what, correct, run<f, false>, promise});
   if (both || f == Fault::fused) {
     all.push_back({"dot", "float32", name, what, correct, run<f, true>, promise});
   }
@@ -172,7 +173,7 @@ void add(Subjects& all, const char* name, const char* what, bool correct, bool b
 
 void add_sums(Subjects& all) {
 #define CORRECT(fault, what) add<Fault::fault>(all, #fault, what, true);
-#define BROKEN(fault, what) add<Fault::fault>(all, #fault, what, false);
+#define BROKEN(fault, what)  add<Fault::fault>(all, #fault, what, false);
   CORRECT(none, "one chain in order")
   CORRECT(backwards, "from the end")
   CORRECT(pairwise, "a tree")

@@ -110,9 +110,7 @@ def jax_subjects(device: str) -> Iterator[Subject]:
 
     for v in ("float32", "bfloat16"):
         yield subject("softmax", v, "jax.nn.softmax", lambda x: jax.nn.softmax(x, axis=1))
-        yield subject(
-            "log-sum-exp", v, "jax.nn.logsumexp", lambda x: jax.nn.logsumexp(x, axis=1)
-        )
+        yield subject("log-sum-exp", v, "jax.nn.logsumexp", lambda x: jax.nn.logsumexp(x, axis=1))
         yield subject("gelu", v, "jax.nn.gelu", lambda x: jax.nn.gelu(x, approximate=False))
         yield subject("silu", v, "jax.nn.silu", lambda x: jax.nn.silu(x))
         yield subject("sum", v, "jax.numpy.sum", lambda x: jnp.sum(x, axis=1))
@@ -231,7 +229,7 @@ def torch_subjects(device: str) -> Iterator[Subject]:
         ops = torch.ops.aten
 
         def run(q: Any, k: Any, v: Any, scale: float, causal: float) -> Any:
-            S, T, D = q.shape[1], k.shape[1], q.shape[3]  # noqa: N806
+            S, T, D = q.shape[1], k.shape[1], q.shape[3]
             if 0 in (*q.shape, *k.shape):
                 raise NotImplementedError("torch takes no empty sequences")
             if causal and S != T:
@@ -284,7 +282,11 @@ def torch_subjects(device: str) -> Iterator[Subject]:
             if v == "float32" and backend in ("flash", "cudnn"):
                 continue
             yield subject(
-                "attention", v, f"torch SDPA, {backend}", attention(backend), around=Math if backend == "math" else None
+                "attention",
+                v,
+                f"torch SDPA, {backend}",
+                attention(backend),
+                around=Math if backend == "math" else None,
             )
 
     def adamw(parameter: Any, gradient: Any, m: Any, v: Any, **a: float) -> Any:
@@ -313,7 +315,11 @@ def torch_subjects(device: str) -> Iterator[Subject]:
         return F.cross_entropy(e @ c.t(), target, reduction="none")
 
     yield subject(
-        "cross-entropy", "float32", "torch cross_entropy of e·cT", cross_entropy, around=lambda: Tf32(False)
+        "cross-entropy",
+        "float32",
+        "torch cross_entropy of e·cT",
+        cross_entropy,
+        around=lambda: Tf32(False),
     )
 
 
@@ -340,7 +346,10 @@ def cupy_subjects() -> Iterator[Subject]:
         "softmax", "float32", "cupyx.scipy.special.softmax", lambda x: special.softmax(x, axis=1)
     )
     yield subject(
-        "log-sum-exp", "float32", "cupyx.scipy.special.logsumexp", lambda x: special.logsumexp(x, axis=1)
+        "log-sum-exp",
+        "float32",
+        "cupyx.scipy.special.logsumexp",
+        lambda x: special.logsumexp(x, axis=1),
     )
 
 
@@ -379,9 +388,13 @@ def row_of(s: Subject, report: Any, seconds: float) -> dict[str, Any]:
 
 def main() -> int:
     warnings.simplefilter("ignore")
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--only", default="", help="subjects with this text in suite, variant or name")
+    parser.add_argument(
+        "--only", default="", help="subjects with this text in suite, variant or name"
+    )
     parser.add_argument("--level", default="quick")
     parser.add_argument("--out", type=Path, default=ROOT / "data/results")
     parser.add_argument("--without", default="", help="leave these libraries out: jax,cupy")

@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "emu/core/formats.hpp"
-#include "kernels/attention_float32.hpp"
 #include "kernels/attention_arithmetic.hpp"
+#include "kernels/attention_float32.hpp"
 #include "kernels/sage_attention.hpp"
 
 using namespace halfulp;

@@ -22,10 +22,10 @@
 #include <limits>
 
 #include "emu/core/formats.hpp"
+#include "kernels/attention_arithmetic.hpp"
 #include "kernels/attention_float32.hpp"
 #include "kernels/conformance/suites.hpp"
 #include "kernels/conformance/suites/attention_cases.hpp"
-#include "kernels/attention_arithmetic.hpp"
 
 namespace halfulp::conformance {
 

@@ -16,11 +16,11 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/attention_arithmetic.hpp"
 #include "kernels/attention_merge.hpp"
 #include "kernels/conformance/draws.hpp"
 #include "kernels/conformance/suites.hpp"
 #include "kernels/double_double.hpp"
-#include "kernels/attention_arithmetic.hpp"
 
 namespace halfulp::conformance {
 

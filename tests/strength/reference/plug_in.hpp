@@ -1,4 +1,5 @@
-// The reference kernels as plug-ins, so that mutants of their headers can be judged: one file here for each header.
+// The reference kernels as plug-ins, so that mutants of their headers can be judged: one file here
+// for each header.
 #pragma once
 
 #include <bit>
@@ -14,7 +15,8 @@
 
 namespace halfulp::kernels {
 
-// Binary32 whose every result is cut to 12 significand bits: what `width` mutants put in place of an arithmetic object.
+// Binary32 whose every result is cut to 12 significand bits: what `width` mutants put in place of
+// an arithmetic object.
 template <class A>
 struct Narrow {
   using value_type = float;
@@ -50,12 +52,18 @@ struct Tensor {
 inline Tensor find(const halfulp_tensor* list, int count, std::string_view name) {
   for (int i = 0; i < count; ++i) {
     const halfulp_dltensor& t = *list[i].tensor;
-    if (list[i].name == name) return {reinterpret_cast<float*>(static_cast<char*>(t.data) + t.byte_offset), t.shape, t.ndim};
+    if (list[i].name == name)
+      return {reinterpret_cast<float*>(static_cast<char*>(t.data) + t.byte_offset), t.shape,
+              t.ndim};
   }
   return {nullptr, nullptr, 0};
 }
-inline Tensor in(const halfulp_call* call, std::string_view name) { return find(call->inputs, call->input_count, name); }
-inline Tensor out(const halfulp_call* call, std::string_view name) { return find(call->outputs, call->output_count, name); }
+inline Tensor in(const halfulp_call* call, std::string_view name) {
+  return find(call->inputs, call->input_count, name);
+}
+inline Tensor out(const halfulp_call* call, std::string_view name) {
+  return find(call->outputs, call->output_count, name);
+}
 inline double attribute(const halfulp_call* call, std::string_view name) {
   for (int i = 0; i < call->attribute_count; ++i) {
     if (call->attributes[i].name == name) return call->attributes[i].value;
@@ -72,11 +80,13 @@ inline int form() {
 }  // namespace halfulp_strength
 
 extern "C" {
-__attribute__((visibility("default"))) __attribute__((used)) inline int halfulp_kernel_query(std::uint32_t /*abi*/, const char* /*suite*/,
-                                                                       halfulp_kernel_info* info) {
+__attribute__((visibility("default"))) __attribute__((used)) inline int halfulp_kernel_query(
+    std::uint32_t /*abi*/, const char* /*suite*/, halfulp_kernel_info* info) {
   *info = {HALFULP_KERNEL_ABI, "reference", "1", "bound", 1, nullptr};
   return HALFULP_OK;
 }
-__attribute__((visibility("default"))) int halfulp_kernel_run(void* state, const halfulp_call* call);
-__attribute__((visibility("default"))) __attribute__((used)) inline void halfulp_kernel_destroy(void* /*state*/) {}
+__attribute__((visibility("default"))) int halfulp_kernel_run(void* state,
+                                                              const halfulp_call* call);
+__attribute__((visibility("default"))) __attribute__((used)) inline void halfulp_kernel_destroy(
+    void* /*state*/) {}
 }

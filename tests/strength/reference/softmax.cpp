@@ -19,7 +19,8 @@ int halfulp_kernel_run(void* /*state*/, const halfulp_call* call) {
       softmax(arith, algorithm, x.data + row * n, n, y.data + row * n);
     } else if (form == 3) {
       const float* v = x.data + row * n;
-      const auto total = merge(arith, running_sum(arith, v, n / 2), running_sum(arith, v + n / 2, n - n / 2), 0);
+      const auto total =
+          merge(arith, running_sum(arith, v, n / 2), running_sum(arith, v + n / 2, n - n / 2), 0);
       const float plain = log_sum_exp(arith, algorithm, v, n);
       const bool ordinary = total.any && plain - plain == 0;
       y.data[row] = ordinary ? total.maximum + arith.log(total.sum, 0) : plain;
