@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import concurrent.futures
 import dataclasses
+import functools
 import json
 import os
 import re
@@ -165,9 +166,8 @@ def main() -> int:
         for kernel in args.kernel or KERNELS:
             header, forms = KERNELS[kernel]
             mutants = mutants_of(ROOT / header)[:: args.every]
-            found = list(
-                pool.map(lambda m: caught_by(m[0], m[1], kernel, forms, args.program), mutants)
-            )
+            ask = functools.partial(caught_by, kernel=kernel, forms=forms, program=args.program)
+            found = list(pool.map(lambda m, ask=ask: ask(*m), mutants))
             compiled = [
                 (m, by)
                 for (m, _), by in zip(mutants, found, strict=True)
