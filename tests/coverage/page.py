@@ -358,6 +358,21 @@ def groups(root: Path) -> Iterator[tuple[str, list[Row]]]:
         units.append(Row(f"{name} ({evidence})", known, cases, where))
     yield "Matrix units (and what supports them)", units
 
+    suites = []
+    for row in hu._suites.engine.list_suites():
+        quick = sum(len(hu.suite(row["name"]).cases(v, "quick")) for v in row["variants"])
+        strength = row.get("strength")
+        caught = f"; {strength['caught']} of {strength['broken']} broken kernels caught" if strength else ""
+        suites.append(
+            Row(
+                row["name"],
+                works(lambda row=row: len(row["builtins"]) > 0),
+                f"{quick:,} at level quick{caught}",
+                f"suites/{row['name']}.md",
+            )
+        )
+    yield "Conformance suites", suites
+
     torch = ROOT / "tests/device/torch_dtypes.py"
     yield (
         "Other libraries' dtypes",

@@ -3,8 +3,8 @@ cuBLAS by them, and JAX on a GPU.
 
     python tests/subjects/run.py [--device cpu|cuda] [--only TEXT] [--level quick] [--out DIR]
 
-Every case's record goes to DIR/conformance-DEVICE.jsonl.gz (default data/results); the table is printed, and written
-into docs/conformance-results.md by --page. Libraries that are not installed are left out, and said so.
+Every case's record goes to DIR/conformance-DEVICE.jsonl.gz (default data/results); the table is printed, and --page writes
+docs/conformance-results.md from the summaries that are there, running nothing. Libraries that are not installed are left out, and said so.
 
 What is asked of each subject: the suite's bound, the same bits when run again, and that a row's bits do not depend on the
 other rows. The last two are not promised by the libraries: the table says what holds.
@@ -386,6 +386,42 @@ def row_of(s: Subject, report: Any, seconds: float) -> dict[str, Any]:
     }
 
 
+def cell(x: float) -> str:
+    return "" if x != x else f"{x:.3g}"
+
+
+def page(folder: Path) -> str:
+    """docs/conformance-results.md: what is above its marker stays."""
+    path = ROOT / "docs/conformance-results.md"
+    lines = [path.read_text().split("<!-- tables -->")[0] + "<!-- tables -->"]
+    for device in ("cpu", "cuda"):
+        source = folder / f"conformance-{device}.json"
+        if not source.exists():
+            continue
+        summary = json.loads(source.read_text())
+        lines += [
+            "",
+            f"## {summary['where']}, {summary['date']}",
+            "",
+            f"{summary['libraries']}",
+            "",
+            "| suite | variant | subject | cases | outside the bound | in families | largest error, of the bound | in ulp | same bits again | rows alone |",
+            "|---|---|---|--:|--:|---|--:|--:|---|---|",
+        ]
+        for r in summary["rows"]:
+            name = r["subject"] + (f" ({r['note']})" if r["note"] else "")
+            checks = r["checks"]
+            lines.append(
+                f"| {r['suite']} | {r['variant']} | {name} | {r['cases']} | {r['failed']} | {', '.join(r['families'])} "
+                f"| {cell(r['max_ratio'])} | {cell(r['max_ulp'])} | {checks.get('run-to-run', '')} | {checks.get('batch', '')} |"
+            )
+        failing = [r for r in summary["rows"] if r["first"]]
+        if failing:
+            lines += ["", "The smallest failing case of each:", ""]
+            lines += [f"- {r['subject']}, `{r['first_id']}`: {r['first']}." for r in failing]
+    return "\n".join(lines) + "\n"
+
+
 def main() -> int:
     warnings.simplefilter("ignore")
     parser = argparse.ArgumentParser(
@@ -399,10 +435,17 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "data/results")
     parser.add_argument("--without", default="", help="leave these libraries out: jax,cupy")
     parser.add_argument("--limit", type=float, default=60.0, help="seconds for a subject")
+    parser.add_argument(
+        "--page", action="store_true", help="only write docs/conformance-results.md"
+    )
     args = parser.parse_args()
+    if args.page:
+        (ROOT / "docs/conformance-results.md").write_text(page(args.out))
+        return 0
     args.out.mkdir(parents=True, exist_ok=True)
     known = {s.name: s for s in hu.suites()}
     rows = []
+    environment: dict[str, Any] = {}
     path = args.out / f"conformance-{args.device}.jsonl.gz"
     with gzip.open(path, "wt", compresslevel=9) as lines:
         for s in subjects(args.device):
@@ -437,6 +480,11 @@ def main() -> int:
                     context.__exit__(None, None, None)
             row = row_of(s, report, time.time() - start)
             rows.append(row)
+            found = report.run["environment"]
+            environment = {
+                **found,
+                "libraries": {**environment.get("libraries", {}), **found["libraries"]},
+            }
             for record in report.records:
                 lines.write(json.dumps({"subject": s.name, **record}) + "\n")
             print(
@@ -446,9 +494,11 @@ def main() -> int:
                 f"  {', '.join(row['families'])}  {row['first']}",
                 flush=True,
             )
+    libraries = ", ".join(f"{k} {v}" for k, v in environment.get("libraries", {}).items())
     summary = {
         "device": args.device,
-        "machine": platform.processor() or platform.machine(),
+        "where": environment.get("device") or environment.get("processor") or platform.machine(),
+        "libraries": libraries,
         "date": time.strftime("%Y-%m-%d"),
         "rows": rows,
     }
