@@ -4,9 +4,11 @@
 //
 // Relative errors: add, sub 3·2^-106, mul 5·2^-106, div 10·2^-106, fma (mul, then add) not fused
 // (Joldes, Muller & Popescu, "Tight and rigorous error bounds for basic building blocks of
-// double-word arithmetic", 2017: algorithms 6, 11, 17); exp and log 2^-98
-// (tests/unit/double_double_test.cpp, against MPFR). Exact down to 2^-960: below, the low word
-// underflows. Infinities and NaN come out as binary64's own, in `high`; low is then 0.
+// double-word arithmetic", 2017: algorithms 6, 11, 17); sqrt 2^-102, exp 2^-100, expm1 2^-98, log
+// 2^-100 absolute where |log| < 1, else relative (not proven, but the worst that
+// tests/unit/double_double_test.cpp saw against MPFR is smaller). Exact down to 2^-960: below, the
+// low word underflows. Infinities, NaN and the signs of zeros come out as binary64's own, in
+// `high`; low is then 0.
 #pragma once
 
 #include <cmath>
@@ -50,6 +52,7 @@ inline DoubleDouble operator-(const DoubleDouble& x) {
 inline DoubleDouble operator+(const DoubleDouble& x, const DoubleDouble& y) {
   const DoubleDouble s = two_sum(x.high, y.high);
   if (!std::isfinite(s.high)) return s;
+  if (s.high == 0 && x.low == 0 && y.low == 0) return s;  // keeps the zero's sign, here and below
   const DoubleDouble t = two_sum(x.low, y.low);
   const DoubleDouble v = quick_two_sum(s.high, s.low + t.high);
   return quick_two_sum(v.high, v.low + t.low);
@@ -59,12 +62,12 @@ inline DoubleDouble operator-(const DoubleDouble& x, const DoubleDouble& y) {
 }
 inline DoubleDouble operator*(const DoubleDouble& x, const DoubleDouble& y) {
   const DoubleDouble p = two_product(x.high, y.high);
-  if (!std::isfinite(p.high)) return p;
+  if (!std::isfinite(p.high) || p.high == 0) return p;
   return quick_two_sum(p.high, std::fma(x.low, y.high, std::fma(x.high, y.low, p.low)));
 }
 inline DoubleDouble operator/(const DoubleDouble& x, const DoubleDouble& y) {
   const double q1 = x.high / y.high;
-  if (!std::isfinite(q1) || !std::isfinite(y.high)) return {q1};
+  if (!std::isfinite(q1) || !std::isfinite(y.high) || q1 == 0) return {q1};
   DoubleDouble r = x - DoubleDouble{q1} * y;
   const double q2 = r.high / y.high;
   r = r - DoubleDouble{q2} * y;
@@ -100,7 +103,9 @@ inline DoubleDouble exp(const DoubleDouble& x) {
   if (x.high < -746) return {0.0};
   const double k = std::nearbyint(x.high / ln2.high);
   constexpr double ln2_tail = 0x1.7b57a079a1934p-111;  // ln 2 beyond 106 bits
-  DoubleDouble r = x - DoubleDouble{k} * ln2 - DoubleDouble{k * ln2_tail};
+  // Products of k are exact: rounding k·ln 2 to 106 bits would cost log2 |x| of the result's bits.
+  DoubleDouble r =
+      x - two_product(k, ln2.high) - two_product(k, ln2.low) - DoubleDouble{k * ln2_tail};
   r = ldexp(r, -9);
   DoubleDouble term = r, sum = r;
   for (int i = 2; i <= 10; ++i) {  // |r| < 2^-10.5: the next term is below 2^-140
@@ -113,6 +118,7 @@ inline DoubleDouble exp(const DoubleDouble& x) {
 
 // exp(x) − 1, without cancellation near 0.
 inline DoubleDouble expm1(const DoubleDouble& x) {
+  if (x.high == 0) return x;
   if (std::abs(x.high) > 0.25 || !std::isfinite(x.high)) return exp(x) - DoubleDouble{1.0};
   DoubleDouble term = x, sum = x;
   for (int i = 2; i <= 26; ++i) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <boost/multiprecision/mpfr.hpp>
+#include <limits>
 
 #include "emu/core/wide.hpp"
 
@@ -30,6 +31,14 @@ struct Mpfr {
   value_type scale(const value_type& x, int n, u64) const {
     return boost::multiprecision::ldexp(x, n);
   }
+  value_type exp(const value_type& x, u64) const { return boost::multiprecision::exp(x); }
+  value_type log(const value_type& x, u64) const { return boost::multiprecision::log(x); }
+  value_type minus_infinity() const {
+    return value_type(-std::numeric_limits<double>::infinity(), digits10_);
+  }
+  bool is_minus_infinity(const value_type& x) const { return x == minus_infinity(); }
+  bool is_nan(const value_type& x) const { return boost::multiprecision::isnan(x); }
+  bool less(const value_type& x, const value_type& y) const { return x < y; }
 
  private:
   unsigned digits10_;

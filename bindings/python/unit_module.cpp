@@ -1,5 +1,5 @@
 // The part of halfulp._core about matrix units; _models.py is its face.
-#include "kernels/matmul_unit.hpp"
+#include "kernels/unit_fields.hpp"
 
 #include <pybind11/stl.h>
 
@@ -8,43 +8,9 @@
 namespace halfulp::python {
 namespace {
 
-// Every field of a unit under its name: `visit` gets the name and the field, and for an
-// enumeration the names of its values.
-template <class Unit, class Visit>
-void for_each_field(Unit& u, Visit visit) {
-  visit("kind", u.kind, kernels::unit_kind_names);
-  visit("a", u.a);
-  visit("b", u.b);
-  visit("d", u.d);
-  visit("sum", u.sum);
-  visit("rounding", u.mode, mode_names);
-  visit("k", u.k);
-  visit("block", u.block);
-  visit("fraction_bits", u.fraction_bits);
-  visit("terms", u.terms, kernels::term_rounding_names);
-  visit("split", u.split, kernels::unit_split_names);
-  visit("c", u.c, kernels::c_entry_names);
-  visit("promote_every", u.promote_every);
-  visit("floor_exponent", u.floor_exponent);
-  visit("zero_exponent", u.zero_exponent);
-  visit("c_zero_exponent", u.c_zero_exponent);
-  visit("operand_emin", u.operand_emin);
-  visit("dropped_bits", u.dropped_bits);
-  visit("sees_dropped_nan", u.sees_dropped_nan);
-  visit("keeps_sign", u.keeps_sign);
-  visit("scale", u.scale);
-  visit("scale_block", u.scale_block);
-  visit("group", u.group);
-  visit("a_bits", u.a_bits);
-  visit("b_bits", u.b_bits);
-  visit("a_signed", u.a_signed);
-  visit("b_signed", u.b_signed);
-  visit("saturate", u.saturate);
-}
-
 py::dict fields_of(const MatrixUnit& u) {
   py::dict fields;
-  for_each_field(u, [&](const char* name, const auto& value, const auto&... names) {
+  kernels::for_each_field(u, [&](const char* name, const auto& value, const auto&... names) {
     using T = std::decay_t<decltype(value)>;
     if constexpr (std::is_enum_v<T>) {
       ((fields[name] = names[static_cast<std::size_t>(value)]), ...);
@@ -55,27 +21,17 @@ py::dict fields_of(const MatrixUnit& u) {
   return fields;
 }
 
-template <class T>
-T enumerator(const std::string& field, const std::string& text, const char* const* names,
-             std::size_t count) {
-  std::string known;
-  for (std::size_t i = 0; i < count; ++i) {
-    if (text == names[i]) return static_cast<T>(i);
-    known += std::string(i != 0 ? ", " : "") + names[i];
-  }
-  throw std::invalid_argument(field + " is '" + text + "', but must be one of " + known);
-}
-
 MatrixUnit unit_of(const py::dict& fields) {
   MatrixUnit u;
   std::size_t taken = 0;
-  for_each_field(u, [&](const char* name, auto& value, const auto&... names) {
+  kernels::for_each_field(u, [&](const char* name, auto& value, const auto&... names) {
     if (!fields.contains(name)) return;
     ++taken;
     using T = std::decay_t<decltype(value)>;
     const py::handle given = fields[name];
     if constexpr (std::is_enum_v<T>) {
-      ((value = enumerator<T>(name, given.cast<std::string>(), names, std::size(names))), ...);
+      ((value = kernels::enumerator<T>(name, given.cast<std::string>(), names, std::size(names))),
+       ...);
     } else {
       value = given.cast<T>();
     }

@@ -82,6 +82,22 @@ std::vector<double> boundaries(Element e, bool specials) {
   return all;
 }
 
+double Draws::special(Element e) {
+  const bool has_infinity = info(e).format.has_infinity();
+  switch (below(4)) {
+    case 0: return std::numeric_limits<double>::quiet_NaN();
+    case 1:
+      if (has_infinity) return std::numeric_limits<double>::infinity();
+      break;
+    case 2:
+      if (has_infinity) return -std::numeric_limits<double>::infinity();
+      break;
+    default: break;
+  }
+  const std::vector<double> all = boundaries(e, true);
+  return all[below(all.size())];
+}
+
 double Draws::any_finite(Element e) {
   if (one_in(8)) {
     const std::vector<double> all = boundaries(e, false);

@@ -22,6 +22,8 @@ class Draws {
   // Of a float type: now and then a boundary (zeros, least, least normal, 1 ± ulp, largest), else
   // random bits. Finite; infinities and NaN are put in by families that ask for them.
   double any_finite(Element e);
+  // NaN, an infinity, or a boundary, each as often (as far as the type has them).
+  double special(Element e);
 
  private:
   u64 key_[2];

@@ -7,6 +7,30 @@ namespace halfulp::conformance {
 std::span<const Suite* const> suites() {
   static const Suite* const all[] = {
       &sum_suite(),
+      &dot_suite(),
+      &matmul_suite(),
+      &scaled_matmul_suite(),
+      &int8_matmul_suite(),
+      &int4_matmul_suite(),
+      &bit_planes_suite(),
+      &llm_int8_suite(),
+      &softmax_suite(),
+      &log_sum_exp_suite(),
+      &cross_entropy_suite(),
+      &cross_entropy_backward_suite(),
+      &attention_suite(),
+      &attention_backward_suite(),
+      &attention_decode_suite(),
+      &attention_merge_suite(),
+      &layer_norm_suite(),
+      &rms_norm_suite(),
+      &gelu_suite(),
+      &gelu_tanh_suite(),
+      &silu_suite(),
+      &rotary_suite(),
+      &adamw_suite(),
+      &quantize_suite(),
+      &dequantize_suite(),
   };
   return all;
 }

@@ -99,5 +99,9 @@ void arithmetic(Bench& bench);
 void products(Bench& bench);
 void blocks(Bench& bench);
 void units(Bench& bench);
+void attention(Bench& bench);
+void integers(Bench& bench);
+void norms(Bench& bench);
+void softmax(Bench& bench);
 
 }  // namespace halfulp::bench

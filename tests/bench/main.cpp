@@ -78,7 +78,11 @@ int main(int argc, char** argv) {
       {"arithmetic", arithmetic},
       {"blocks", blocks},
       {"products", products},
-      {"units", units}};
+      {"units", units},
+      {"attention", attention},
+      {"integers", integers},
+      {"norms", norms},
+      {"softmax", softmax}};
   int rounds = 9;
   int log2_elements = 24;
   std::vector<int> threads = {1, 2};

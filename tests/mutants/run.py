@@ -55,6 +55,8 @@ NATURAL = "emu/core/natural.hpp"
 ROUNDED = "kernels/matmul_rounded.cpp"
 EXACT = "kernels/matmul_exact.cpp"
 PANELS = "kernels/panels.hpp"
+UNIT_FAST = "kernels/matmul_unit_fast.cpp"
+FUSED = "kernels/fused_sum.hpp"
 ENCODER = "emu/arrays/block_encoder.cpp"
 BLOCK_LOOPS = "emu/arrays/block_loops.inc"
 
@@ -616,11 +618,36 @@ MUTANTS = [
         "mixed ? formats_.rounding.mode == Mode::down : minus",
         "mixed ? formats_.rounding.mode == Mode::down : false",
     ),
+    Mutant(
+        "matrix unit: a zero operand has an exponent",
+        UNIT_FAST,
+        "const int exponent = bits == 0 ? zero : e;",
+        "const int exponent = e;",
+    ),
+    Mutant(
+        "matrix unit: parts are not added at the end",
+        UNIT_FAST,
+        "if (s.promote_every != 0) promote();",
+        "",
+    ),
+    Mutant(
+        "matrix unit: c is left out of a block's largest exponent",
+        FUSED,
+        "magnitude == 0 ? none + s.c_zero : exponent);",
+        "none + s.c_zero);",
+    ),
+    Mutant(
+        "matrix unit: binary32 for exponents that leave it",
+        FUSED,
+        "inline constexpr int single_exponents = 45;",
+        "inline constexpr int single_exponents = 100;",
+    ),
 ]
 
 SOURCES = [
     "tests/verify/main.cpp",
     "tests/verify/verify.cpp",
+    "tests/verify/hardware.cpp",
     "tests/verify/small_formats.cpp",
     "tests/verify/wide_formats.cpp",
     "tests/verify/float32_path.cpp",
@@ -630,6 +657,7 @@ SOURCES = [
     "tests/verify/block_arrays.cpp",
     "tests/verify/cuda_headers.cpp",
     "tests/verify/products.cpp",
+    "tests/verify/matrix_units.cpp",
     "tests/oracle/oracle.cpp",
     "tests/oracle/rational.cpp",
     "tests/oracle/systems.cpp",
@@ -653,6 +681,8 @@ SOURCES = [
     "kernels/matmul_exact.cpp",
     "kernels/matmul_float32.cpp",
     "kernels/matmul_rounded.cpp",
+    "kernels/matmul_unit.cpp",
+    "kernels/matmul_unit_fast.cpp",
     "kernels/operand_range.cpp",
 ]
 # Files of tests/verify that make units.
@@ -665,6 +695,7 @@ GROUPS = [
     "float32_path",
     "float_arithmetic",
     "products",
+    "matrix_units",
     "block_arrays",
 ]
 # Sources whose functions block_walk.hpp declares for blocks.cpp.
@@ -690,6 +721,8 @@ def groups_on(file: str) -> list[str]:
     header = re.sub(r"\.(cpp|inc)$", ".hpp", file)
     if file in WALKS:
         header = "emu/arrays/blocks.hpp"
+    if file == FUSED:  # of the vector loops, which no header shows
+        header = "kernels/matmul_unit_fast.hpp"
     return [g for g in GROUPS if {file, header} & included(f"tests/verify/{g}.cpp")]
 
 
@@ -752,7 +785,7 @@ def compile_one(tree: Path, source: str, target: Path) -> None:
 
 
 def copy_tree(to: Path) -> Path:
-    for part in ("emu", "kernels", "tests/oracle", "tests/verify"):
+    for part in ("emu", "kernels", "tests/oracle", "tests/verify", "tests/hardware"):
         shutil.copytree(ROOT / part, to / part)
     return to
 

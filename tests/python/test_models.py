@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -399,6 +400,66 @@ def test_products_of_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert "not evidenced" in capsys.readouterr().err
     assert cli.main([*arguments, str(tmp_path / "none.toml")]) == 3
     assert "none.toml" in capsys.readouterr().err
+
+
+def test_products_of_files_with_scales(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = "blackwell.tcgen05.mxf4.f32"
+    n = 64 // hu.Model(name).scale_block
+    rng = np.random.default_rng(5)
+    a = np.asarray(hu.round(rng.standard_normal((3, 64)), "float4_e2m1fn"), np.float32)
+    b = np.asarray(hu.round(rng.standard_normal((64, 2)), "float4_e2m1fn"), np.float32)
+    scales = (2.0 ** rng.integers(-3, 3, (3, n)), 2.0 ** rng.integers(-3, 3, (n, 2)))
+    paths = [tmp_path / f"{x}.npy" for x in ("a", "b", "of_a", "of_b", "d")]
+    for path, x in zip(paths, (a, b, *scales), strict=False):
+        np.save(path, x)
+    files = [str(p) for p in paths]
+    arguments = ["matmul", *files[:2], "--model", name, "--evidence", "any", "--out", files[4]]
+    assert cli.main([*arguments, "--scales", *files[2:4]]) == 0
+    want = hu.matmul(a, b, model=name, evidence="any", scales=scales)
+    assert np.load(paths[4]).tolist() == want.tolist()
+    assert cli.main(arguments) == 2
+    assert "give scales=" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("hopper.wgmma.e4m3.f32", "hopper.mma.e4m3.f16", "hopper.wgmma.tf32.f32"),
+        *("hopper.mma.k8.f64.f64", "hopper.mma.s4.u4.s32", "hopper.mma.b1.xor.s32"),
+    ],
+)
+def test_recorded_results_against_one_unit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    file = str(RECORDED / f"{name}.bits")
+    assert cli.main(["models", name, "--recorded", file]) == 0
+    found = re.fullmatch(r"\S+: compared (\d+), mismatched 0\n", capsys.readouterr().out)
+    assert found is not None
+    assert int(found[1]) > 100
+    if hu.Model(name).kind != "block-sum":
+        return
+    wrong = tmp_path / "wrong.toml"
+    wrong.write_text(f'base = "{name}"\nfraction_bits = {hu.Model(name).fraction_bits - 1}\n')
+    assert cli.main(["models", str(wrong), "--recorded", file, "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["mismatched"] > 0
+
+
+def test_what_no_unit_can_be_compared_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = str(RECORDED / "hopper.wgmma.f16.f32.bits")
+    assert cli.main(["models", "hopper.wgmma.e4m3.f32", "--recorded", file]) == 2
+    assert "operands of 16 bits, but the model's have 8" in capsys.readouterr().err
+    assert cli.main(["models", "--recorded", file]) == 2
+    assert "--recorded takes one unit" in capsys.readouterr().err
+    other = tmp_path / "x.bits"
+    other.write_bytes(b"something\nend\n")
+    assert cli.main(["models", "hopper.wgmma.f16.f32", "--recorded", str(other)]) == 2
+    assert "holds no results of hardware" in capsys.readouterr().err
+    cut = tmp_path / "cut.bits"
+    cut.write_bytes(Path(file).read_bytes()[:-3])
+    assert cli.main(["models", "hopper.wgmma.f16.f32", "--recorded", str(cut)]) == 2
+    assert "bytes of records, not" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(VERIFY is None, reason="halfulp-verify is not built")

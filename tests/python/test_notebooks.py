@@ -70,7 +70,13 @@ def unlabelled(figure: Figure) -> list[str]:
 
 def test_the_notebooks_are_found() -> None:
     found = {path.stem for path in NOTEBOOKS}
-    assert {"01_formats", "02_first_study", "03_refinement", "04_matrix_units"} <= found
+    assert {
+        "01_formats",
+        "02_first_study",
+        "03_refinement",
+        "04_matrix_units",
+        "05_conformance",
+    } <= found
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)

@@ -90,15 +90,16 @@ def declared(stub: str) -> dict[str, list[str]]:
     return found
 
 
-def test_the_stub_is_that_of_the_module(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "pybind11_stubgen", "halfulp._core", "-o", str(tmp_path)]
+@pytest.mark.parametrize(("module", "least"), [("_core", 25), ("_conform", 10)])
+def test_the_stub_is_that_of_the_module(module: str, least: int, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pybind11_stubgen", f"halfulp.{module}", "-o", str(tmp_path)]
     subprocess.run(command, check=True, capture_output=True)
-    made = declared((tmp_path / "halfulp/_core.pyi").read_text())
-    kept = declared((ROOT / "bindings/python/halfulp/_core.pyi").read_text())
+    made = declared((tmp_path / f"halfulp/{module}.pyi").read_text())
+    kept = declared((ROOT / f"bindings/python/halfulp/{module}.pyi").read_text())
     assert made == kept, (
-        "regenerate it: .venv/bin/python -m pybind11_stubgen halfulp._core -o bindings/python"
+        f"regenerate it: .venv/bin/python -m pybind11_stubgen halfulp.{module} -o bindings/python"
     )
-    assert len(kept) > 25
+    assert len(kept) > least
 
 
 def readme_examples() -> list[tuple[str, str]]:

@@ -12,6 +12,7 @@ std::vector<Unit> wide_format_units(Level level);       // boundaries x weighted
 std::vector<Unit> float32_units(Level level);           // the float32 array path against the core
 std::vector<Unit> float_arithmetic_units(Level level);  // arithmetic over arrays against the core
 std::vector<Unit> product_units(Level level);           // the vectorised products against the core
+std::vector<Unit> matrix_unit_units(Level level);       // units on vectors against the model
 std::vector<Unit> number_system_units(Level level);     // posits, fixed point, codebooks
 std::vector<Unit> block_format_units(Level level);      // scales and elements of blocks
 std::vector<Unit> block_array_units(Level level);  // the block loops over arrays against the core
@@ -36,6 +37,7 @@ inline constexpr Group groups[] = {
     {"float32_path", float32_units, 7},
     {"float_arithmetic", float_arithmetic_units, 7},
     {"products", product_units, 7},
+    {"matrix_units", matrix_unit_units, 4},
     {"block_arrays", block_array_units},
 };
 // clang-format on

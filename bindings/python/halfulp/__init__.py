@@ -32,6 +32,7 @@ from halfulp._codebooks import (
     quantize_vectors,
     vector_codebook,
 )
+from halfulp._conformance import Replay, Report, conform
 from halfulp._core import BlockFormat, Format, NumberSystem, RoundingError, __version__
 from halfulp._dtypes import Codes, dtype_of, from_ml_dtypes, from_torch, to_ml_dtypes, to_torch
 from halfulp._elementwise import add, decode, div, encode, fma, mul, round, sqrt, sub
@@ -61,8 +62,10 @@ from halfulp._operations import (
     scalb,
     total_order,
 )
-from halfulp._probes import Features, probe_unit
+from halfulp._probes import Features, probe_order, probe_unit
 from halfulp._refinement import Refinement, refine
+from halfulp._suites import Suite, TestCase, suite, suites
+from halfulp._sum_order import SumOrder, UnknownOrderError
 from halfulp._threads import set_threads, threads
 
 if TYPE_CHECKING:
@@ -84,7 +87,13 @@ __all__ = [
     "Outcomes",
     "Quantized",
     "Refinement",
+    "Replay",
+    "Report",
     "RoundingError",
+    "Suite",
+    "SumOrder",
+    "TestCase",
+    "UnknownOrderError",
     "VectorCodebook",
     "VectorQuantized",
     "__version__",
@@ -94,6 +103,7 @@ __all__ = [
     "classify",
     "codebook",
     "compare",
+    "conform",
     "decode",
     "div",
     "dot",
@@ -124,6 +134,7 @@ __all__ = [
     "number_systems",
     "pack",
     "probability",
+    "probe_order",
     "probe_unit",
     "quantize",
     "quantize_codebook",
@@ -136,6 +147,8 @@ __all__ = [
     "set_threads",
     "sqrt",
     "sub",
+    "suite",
+    "suites",
     "sum",
     "sweep",
     "threads",

@@ -13,6 +13,7 @@ from halfulp._core import Format
 from halfulp._elementwise import FormatLike
 from halfulp._matmul import _float_format, matmul
 from halfulp._models import Model, models
+from halfulp._sum_order import Product, SumOrder, probe
 
 Vector = NDArray[np.float64]
 Unit = Callable[[Vector, Vector, float], float]
@@ -234,6 +235,46 @@ def probe_unit(
         subnormal_results=float(f(np.zeros(k), np.zeros(k), below_normal)) == below_normal,
         decreases=broken,
     )
+
+
+def probe_order(
+    f: Product,
+    k: int,
+    a: FormatLike,
+    b: FormatLike | None = None,
+    d: FormatLike = "binary32",
+    *,
+    with_c: bool = False,
+    rows: int = 64,
+) -> SumOrder:
+    """The order in which a library's product adds its k terms, found by calling it.
+
+    f(a, b, c) gives the `rows` results of a matrix product: a (rows, k) and b (k,) are float64
+    arrays of values of the formats a and b (default: that of a), c (rows,) values of d to be added,
+    or None without with_c. Only products are asked for, some dozens to hundreds of them.
+
+    Large numbers that cancel, +M at i and -M at j, take every small one with them that their sums
+    meet before: what is left counts the terms outside the smallest sum with both in it (FPRev,
+    arXiv 2411.00442), on units that cut as on those that round. The tree of these sums is then
+    checked by random masks. docs/matrix-units.md has the limits. Raises ValueError (its subclass
+    UnknownOrderError) where no order explains what f gives: sums that differ from call to call, or
+    that are added three at once.
+
+        >>> def f(a, b, c):
+        ...     m = hu.Model("hopper.wgmma.e4m3.f32", promote_every=128)
+        ...     return hu.matmul(a, b[:, None], model=m)[:, 0]
+        >>> print(hu.probe_order(f, 512, "float8_e4m3fn"))
+        k = 0:512 in 4 parts of 128, chains of blocks of 32
+    """
+    if k < 2:
+        raise ValueError(f"k is {k}, but an order needs two products at least")
+    if rows < 1:
+        raise ValueError(f"rows is {rows}, but a product has one row at least")
+    first = _float_format(a)
+    second = first if b is None else _float_format(b)
+    return probe(
+        f, k, first, second, _float_format(d), with_c=with_c, grain=16, rows=rows, checks=12
+    )[0]
 
 
 def of_model(name: str) -> Features:

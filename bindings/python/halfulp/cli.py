@@ -1,7 +1,7 @@
 """The command line `halfulp`: parses, calls, and turns errors into one sentence and an exit code.
 
 Exit codes: 0 done, 1 some cells or controls failed, 2 bad arguments or input, 3 input or output
-failed, 130 interrupted, 143 ended by SIGTERM.
+failed, 4 nothing was judged (conform), 130 interrupted, 143 ended by SIGTERM.
 """
 
 import argparse
@@ -122,6 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_models(commands)
     _add_matmul(commands)
     _add_bench(commands)
+    _add_conform(commands)
     _add_sweep(commands)
     _add_status(commands)
     _add_table(commands)
@@ -288,9 +289,58 @@ def _bench(options: argparse.Namespace) -> int:
     return _cli_bench.bench_command(options)
 
 
+def _add_conform(commands: "_Commands") -> None:
+    parser = _add(commands, "conform", _conform, "judge a kernel by a suite: its promise, evidence")
+    parser.add_argument("--list", action="store_true", help="the suites, or what --suite is")
+    parser.add_argument("--suite", metavar="NAME", help="one of those that --list shows")
+    parser.add_argument(
+        "--kernel", metavar="K", help="a shared library, builtin:NAME or module:function"
+    )
+    parser.add_argument("--promise", metavar="P", help="such as bound+run-to-run (or its own)")
+    parser.add_argument(
+        "--level", choices=("quick", "full", "exhaustive"), default="quick", help="(default: quick)"
+    )
+    parser.add_argument(
+        "--variant", action="append", metavar="V", help="element types; several times for several"
+    )
+    parser.add_argument("--case", action="append", metavar="ID", help="only this case")
+    parser.add_argument("--shrink", action="store_true", help="cut a failing --case down")
+    parser.add_argument(
+        "--seconds", type=_seconds, default=10.0, metavar="S", help="for a case (10)"
+    )
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes, for plug-ins")
+    parser.add_argument("--waivers", type=Path, metavar="F", help="TOML: accepted failures")
+    for name, what in (
+        ("jsonl", "the records, JSON Lines"),
+        ("junit", "JUnit XML"),
+        ("html", "the page"),
+        ("bundle", "all of these and their hashes, a ZIP file"),
+    ):
+        parser.add_argument(f"--{name}", type=Path, metavar="F", help=f"write {what}")
+    parser.add_argument("--check", type=Path, metavar="F.zip", help="examine a bundle")
+    parser.add_argument("--records", type=Path, metavar="F", help="show records from a file")
+    arrays = parser.add_argument_group("for module:function")
+    arrays.add_argument("--arrays", metavar="A", help="numpy (default), torch, cupy or jax")
+    arrays.add_argument("--dtypes", metavar="D", help="native (default), float32 or codes")
+    arrays.add_argument("--device", metavar="D", help="as the library names it, such as cuda:0")
+    arrays.add_argument("--here", action="store_true", help="call it in this process")
+
+
+def _conform(options: argparse.Namespace) -> int:
+    from . import _cli_conform
+
+    return _cli_conform.conform_command(options)
+
+
 def _add_models(commands: "_Commands") -> None:
     parser = _add(commands, "models", _models, "show matrix units of hardware and their evidence")
     parser.add_argument("names", nargs="*", metavar="NAME", help="a unit's name")
+    parser.add_argument(
+        "--recorded",
+        type=Path,
+        metavar="FILE.bits",
+        help="compare one unit (a name or FILE.toml) with results of hardware",
+    )
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--probe", action="store_true", help="the features that products show")
     what.add_argument("--errors", action="store_true", help="the errors of long sums (a minute)")
@@ -319,6 +369,13 @@ def _add_matmul(commands: "_Commands") -> None:
         default="published",
         metavar="E",
         help="what must support a named unit: hardware, published (default) or any",
+    )
+    parser.add_argument(
+        "--scales",
+        type=Path,
+        nargs=2,
+        metavar=("OF_A.npy", "OF_B.npy"),
+        help="block scales, for units that have them: (M, K/n) and (K/n, N)",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="D.npy", help="the result")
 
