@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from halfulp.information._estimators import METHODS, estimate
+from halfulp.information._estimators import METHODS, estimate, principal
 from halfulp.information._exact import Exact, Information, classes, entropy, exact
 from halfulp.information._icosahedron import icosahedron, invariants
 
@@ -22,4 +22,5 @@ __all__ = [
     "exact",
     "icosahedron",
     "invariants",
+    "principal",
 ]

@@ -1,8 +1,9 @@
-"""The estimators of mutual information that studies of the information plane have used. docs/information.md."""
+"""The estimators that studies of the information plane have used: docs/information.md."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,11 @@ def points(t: ArrayLike, name: str) -> Array:
     return a
 
 
+def require(holds: bool, name: str, value: Any, limit: str) -> None:
+    if not holds:
+        raise ValueError(f"{name} is {value}, but must be {limit}")
+
+
 def groups(labels: NDArray[np.int64]) -> Iterator[tuple[float, NDArray[np.bool_]]]:
     for y in range(int(labels.max()) + 1):
         of = labels == y
@@ -45,8 +51,8 @@ def uniform_bins(t: Array, bins: int, low: float, high: float) -> NDArray[np.int
 
 
 def adaptive_edges(t: Array, bins: int) -> Array:
-    """EBAB (Chelombiev, Houghton & O'Donnell 2019, arXiv:1902.09037): edges such that each bin holds
-    equally many different activations of the layer."""
+    """EBAB (Chelombiev, Houghton & O'Donnell 2019, arXiv:1902.09037): edges such that each bin
+    holds equally many different activations of the layer."""
     different = np.unique(t)
     inner = np.linspace(0, different.size, bins + 1)[1:-1]
     return different[np.minimum(np.round(inner).astype(int), different.size - 1)]
@@ -104,20 +110,25 @@ def noise_entropy(d: int, variance: float) -> float:
 
 # ---------------------------------------------------------------- methods on a layer
 def binning(t: Array, labels: Any, bins: int = 30, low: float = -1, high: float = 1) -> Information:
+    require(bins >= 2, "bins", bins, "2 edges or more")
+    require(low < high, "low", low, f"less than high, which is {high}")
     return exact(uniform_bins(t, bins, low, high), labels)
 
 
 def bin_size(t: Array, labels: Any, size: float = 0.07) -> Information:
+    require(size > 0, "size", size, "greater than 0")
     return exact(np.floor(t / size).astype(np.int64), labels)
 
 
 def ebab(t: Array, labels: Any, bins: int = 30) -> Information:
+    require(bins >= 1, "bins", bins, "1 or more")
     return exact(np.digitize(t, adaptive_edges(t, bins)), labels)
 
 
 def kde(t: Array, labels: Any, variance: float = 1e-3, bound: str = "upper") -> Information:
     if bound not in ("upper", "lower"):
         raise ValueError(f"bound is {bound!r}, but must be 'upper' or 'lower'")
+    require(variance > 0, "variance", variance, "greater than 0")
     return plane_of(
         lambda a: mixture_entropy_bound(a, variance, bound == "upper"),
         noise_entropy(t.shape[1], variance),
@@ -136,14 +147,21 @@ def noise(
 ) -> Information:
     """Goldfeld et al. (arXiv:1810.05728): of T + N(0, deviation²·I), its entropy by the mixture's
     density at `draws` noisy copies of each sample."""
+    require(deviation > 0, "deviation", deviation, "greater than 0")
+    require(draws >= 1, "draws", draws, "1 or more")
     random = np.random.default_rng(seed)
     variance = deviation**2
 
     def entropy(a: Array) -> float:
         centres, share = unique_rows(a)
-        noisy = np.repeat(a, draws, axis=0)
-        noisy = noisy + random.normal(0, deviation, noisy.shape)
-        return float(-np.mean(log_densities(noisy, centres, share, variance)))
+        at = np.repeat(a, draws, axis=0)
+        z = random.normal(0, deviation, at.shape)
+        # The noise's own density beside the mixture's: its mean is known, and without it the
+        # variance would be that of a chi-square with d degrees of freedom.
+        of_z = -0.5 * np.sum(z * z, axis=1) / variance
+        of_z -= 0.5 * a.shape[1] * np.log(2 * np.pi * variance)
+        gain = float(np.mean(of_z - log_densities(at + z, centres, share, variance)))
+        return noise_entropy(a.shape[1], variance) + gain
 
     return plane_of(entropy, noise_entropy(t.shape[1], variance), t, labels)
 
@@ -154,8 +172,8 @@ def refuse_ties(a: Array, name: str, method: str) -> None:
     most = 1 - len(share) / len(a)
     if most > 0.05:
         raise ValueError(
-            f"{most:.0%} of the rows of {name} repeat another one; method '{method}' is for continuous "
-            "values and overestimates wildly there: use hu.information.exact, or add noise"
+            f"{most:.0%} of the rows of {name} repeat another one; method '{method}' is for "
+            "continuous values and is far off there: use hu.information.exact, or add noise"
         )
 
 
@@ -163,11 +181,9 @@ def ksg(x: Array, t: Array, neighbours: int = 3) -> float:
     """KSG-1 (Kraskov, Stögbauer & Grassberger 2004, arXiv:cond-mat/0305641, equation 8), in bits:
     ψ(k) + ψ(N) − <ψ(n_x + 1) + ψ(n_t + 1)>, maximum norm."""
     n = len(x)
-    if not 1 <= neighbours < n:
-        raise ValueError(f"neighbours is {neighbours}, but must lie in 1 … N − 1 = {n - 1}")
-    distance = cKDTree(np.hstack([x, t])).query(np.hstack([x, t]), neighbours + 1, p=np.inf)[0][
-        :, -1
-    ]
+    require(1 <= neighbours < n, "neighbours", neighbours, f"in 1 … N − 1 = {n - 1}")
+    joint = np.hstack([x, t])
+    distance = cKDTree(joint).query(joint, neighbours + 1, p=np.inf)[0][:, -1]
     within = np.nextafter(distance, 0)  # strictly nearer
     n_x = cKDTree(x).query_ball_point(x, within, p=np.inf, return_length=True)  # itself included
     n_t = cKDTree(t).query_ball_point(t, within, p=np.inf, return_length=True)
@@ -197,6 +213,7 @@ def weights_of(neighbours: int, d: int) -> Array:
 def weighted_entropy(a: Array, neighbours: int) -> float:
     """In nats, by the weighted Kozachenko–Leonenko estimator."""
     n, d = a.shape
+    require(1 <= neighbours < n, "neighbours", neighbours, f"in 1 … N − 1 = {n - 1}")
     w = weights_of(neighbours, d)
     distance = cKDTree(a).query(a, neighbours + 1)[0][:, 1:]
     j = np.arange(1, neighbours + 1)
@@ -206,7 +223,9 @@ def weighted_entropy(a: Array, neighbours: int) -> float:
 
 
 def principal(a: Array, components: int | None) -> Array:
-    """The leading principal components; all with None. Orthogonal: entropies stay, if none is dropped."""
+    """The leading principal components of rows of values; all values as they are with None.
+
+    An orthogonal map: entropies stay if nothing is dropped."""
     if components is None or components >= a.shape[1]:
         return a
     centred = a - a.mean(axis=0)
@@ -228,6 +247,7 @@ def kozachenko_leonenko(
 def kernel(a: Array, width: float | None) -> Array:
     """Gaussian; by default as wide as Silverman's rule says for each dimension's mean deviation."""
     n, d = a.shape
+    require(width is None or width > 0, "width", width, "greater than 0")
     if width is None:
         width = float(np.mean(a.std(axis=0))) * (4 / ((d + 2) * n)) ** (1 / (d + 4)) or 1.0
     return np.exp(-squared_distances(a, a) / (2 * width * width))
@@ -286,6 +306,15 @@ def estimate(
     the labels by the same method where it can (cs-qmi), and NaN for the others.
     Raises ValueError for other names, shapes that do not fit, values that are not finite.
     """
+    if method not in METHODS:
+        raise ValueError(f"no method {method!r}; there are {', '.join(METHODS)}")
+    function: Callable[..., Any] = ON_LAYERS.get(method) or ON_PAIRS[method]
+    known = list(signature(function).parameters)[2:]
+    for option in options:
+        if option not in known:
+            raise ValueError(
+                f"method '{method}' has no option '{option}'; it has {', '.join(known)}"
+            )
     values = points(t, "t")
     y = None if labels is None else classes(labels)
     if y is not None and len(y) != len(values):
@@ -294,8 +323,6 @@ def estimate(
         if x is not None:
             raise ValueError(f"method '{method}' takes no x: it treats T as a function of X")
         return ON_LAYERS[method](values, y, **options)
-    if method not in ON_PAIRS:
-        raise ValueError(f"no method {method!r}; there are {', '.join(METHODS)}")
     if x is None:
         raise ValueError(f"method '{method}' needs x, the other variable's values")
     other = points(x, "x")

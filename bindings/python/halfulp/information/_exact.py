@@ -19,7 +19,8 @@ class Information:
 
 @dataclass(frozen=True)
 class Exact(Information):
-    """`h_t`: the entropy of T; `h_y`: of the labels; `distinct`: different values of T; `samples`: N."""
+    """`h_t`, `h_y`: the entropies of T and of the labels; `distinct`: different values of T;
+    `samples`: N."""
 
     h_t: float
     h_y: float
@@ -28,7 +29,7 @@ class Exact(Information):
 
 
 def classes(codes: ArrayLike) -> NDArray[np.int64]:
-    """The number of each row's class, rows being equal where all their bits are: (N,) of codes (N, d).
+    """The number (N,) of each row's class: rows of codes (N, d) are equal where all their bits are.
 
     Floats are compared as bits: −0 and +0 are different codes, as are NaNs with different payloads.
     """
@@ -48,7 +49,7 @@ def classes(codes: ArrayLike) -> NDArray[np.int64]:
 
 
 def entropy_of_counts(counts: ArrayLike) -> float:
-    """Of counts, in bits: log2 N − Σ c·log2 c / N, which is exact where all counts are powers of two."""
+    """Of counts, in bits: log2 N − Σ c·log2 c / N; exact where all counts are powers of two."""
     c = np.asarray(counts, np.float64)
     c = c[c > 0]
     total = c.sum()
