@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
-from scipy.special import digamma, gammaln, logsumexp
+from scipy.special import digamma, gammaln
 
 from halfulp.information._exact import Information, classes, exact
 
@@ -69,10 +69,15 @@ def log_densities(at: Array, centres: Array, weights: Array, variance: float) ->
     d = centres.shape[1]
     normal = -0.5 * d * np.log(2 * np.pi * variance)
     out = np.empty(len(at))
+    log_weights = np.log(weights)
     step = max(1, 4_000_000 // len(centres))
     for i in range(0, len(at), step):
-        exponent = -squared_distances(at[i : i + step], centres) / (2 * variance)
-        out[i : i + step] = logsumexp(exponent, b=weights[None, :], axis=1) + normal
+        exponent = squared_distances(at[i : i + step], centres)
+        exponent *= -0.5 / variance
+        exponent += log_weights
+        top = exponent.max(axis=1)
+        exponent -= top[:, None]
+        out[i : i + step] = np.log(np.exp(exponent, out=exponent).sum(axis=1)) + top + normal
     return out
 
 
@@ -109,20 +114,27 @@ def noise_entropy(d: int, variance: float) -> float:
 
 
 # ---------------------------------------------------------------- methods on a layer
+def narrow(bins: NDArray[np.int64]) -> NDArray[np.integer[Any]]:
+    """The same numbers in the least bytes, which are sorted faster."""
+    return bins.astype(
+        np.promote_types(np.min_scalar_type(bins.min()), np.min_scalar_type(bins.max()))
+    )
+
+
 def binning(t: Array, labels: Any, bins: int = 30, low: float = -1, high: float = 1) -> Information:
     require(bins >= 2, "bins", bins, "2 edges or more")
     require(low < high, "low", low, f"less than high, which is {high}")
-    return exact(uniform_bins(t, bins, low, high), labels)
+    return exact(narrow(uniform_bins(t, bins, low, high)), labels)
 
 
 def bin_size(t: Array, labels: Any, size: float = 0.07) -> Information:
     require(size > 0, "size", size, "greater than 0")
-    return exact(np.floor(t / size).astype(np.int64), labels)
+    return exact(narrow(np.floor(t / size).astype(np.int64)), labels)
 
 
 def ebab(t: Array, labels: Any, bins: int = 30) -> Information:
     require(bins >= 1, "bins", bins, "1 or more")
-    return exact(np.digitize(t, adaptive_edges(t, bins)), labels)
+    return exact(narrow(np.digitize(t, adaptive_edges(t, bins))), labels)
 
 
 def kde(t: Array, labels: Any, variance: float = 1e-3, bound: str = "upper") -> Information:

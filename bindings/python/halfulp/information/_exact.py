@@ -44,8 +44,26 @@ def classes(codes: ArrayLike) -> NDArray[np.int64]:
         raise ValueError("codes has no rows; information needs at least one sample")
     if a.shape[1] == 0:
         return np.zeros(a.shape[0], np.int64)
-    rows = a.view(np.dtype((np.void, a.dtype.itemsize * a.shape[1])))[:, 0]
-    return np.unique(rows, return_inverse=True)[1].astype(np.int64)
+    if a.dtype.itemsize in (1, 2, 4, 8):
+        return numbered(a.view(f"u{a.dtype.itemsize}"))
+    return numbered(a.view(np.uint8))
+
+
+def numbered(a: NDArray[np.unsignedinteger]) -> NDArray[np.int64]:
+    """Column by column, (class of the columns before, column) is numbered anew: sorts of integers,
+    which are faster than sorts of rows. Words of eight bytes hold several columns."""
+    width = a.dtype.itemsize
+    if width < 8:
+        columns = -(-a.shape[1] * width // 8)
+        wide = np.zeros((a.shape[0], columns * 8 // width), a.dtype)
+        wide[:, : a.shape[1]] = a
+        a = wide.view(np.uint64)
+    found = np.unique(a[:, 0], return_inverse=True)[1].astype(np.int64)
+    for column in a.T[1:]:
+        new = np.unique(column, return_inverse=True)[1]
+        pair = found * (int(new.max()) + 1) + new  # below N², which 64 bits hold
+        found = np.unique(pair, return_inverse=True)[1].astype(np.int64)
+    return found
 
 
 def entropy_of_counts(counts: ArrayLike) -> float:
