@@ -95,10 +95,9 @@ def brute(rows: list[object], labels: list[object]) -> tuple[float, float]:
 @pytest.mark.parametrize("seed", range(30))
 def test_exact_is_the_definition(seed: int) -> None:
     random = np.random.default_rng(seed)
-    n, d = int(random.integers(1, 200)), int(random.integers(1, 4))
-    codes = random.integers(0, random.integers(1, 6), (n, d)).astype(
-        random.choice(["i8", "u1", "f4"])
-    )
+    n, d = int(random.integers(1, 200)), int(random.integers(1, 8))
+    codes = random.integers(0, random.integers(1, 6), (n, d))
+    codes = codes.astype(["i8", "u1", "f4", "u2", "f8", "c16", "?"][seed % 7])
     labels = random.integers(0, random.integers(1, 5), n)
     h, i = brute([tuple(row) for row in codes.tolist()], labels.tolist())
     of = hu.information.exact(codes, labels)

@@ -24,7 +24,9 @@ def planes(results: Results) -> Figure:
     """A plane for each activation and format, rounded to nearest: a line for each layer over
     epochs, mean over seeds, exact."""
     activations, formats = results.size.activations, results.size.formats
-    figure = Figure(figsize=(1.7 * len(formats), 2.3 * len(activations) + 0.6))
+    figure = Figure(
+        figsize=(1.7 * len(formats), 2.3 * len(activations) + 0.6), layout="constrained"
+    )
     axes = figure.subplots(len(activations), len(formats), sharex=True, sharey=True, squeeze=False)
     for row, activation in zip(axes, activations, strict=True):
         for a, cell in zip(row, nearest(results, activation), strict=True):
@@ -33,17 +35,17 @@ def planes(results: Results) -> Figure:
                 a.plot(of[:, i, 0], of[:, i, 1], "-", color=f"C{i}", lw=1)
                 a.plot(of[-1, i, 0], of[-1, i, 1], "o", color=f"C{i}", ms=4, label=f"{i + 1}")
             a.set_title(f"{cell.name} {activation}", fontsize=9)
-    axes[0, -1].legend(title="layer", fontsize=6, title_fontsize=6)
+    lines = axes[0, 0].get_legend_handles_labels()
+    figure.legend(*lines, title="layer", loc="outside right center", fontsize=8)
     figure.supxlabel("I(X;T) / bits, exact; the dot is the last epoch")
     figure.supylabel("I(T;Y) / bits")
-    figure.tight_layout()
     return figure
 
 
 def compression(results: Results, layers: tuple[int, ...] = (4, 5)) -> Figure:
     """Against formats: what each method calls a layer's compression, mean and 95% over seeds."""
     activations = results.size.activations
-    figure = Figure(figsize=(5.2 * len(layers), 3.1 * len(activations)))
+    figure = Figure(figsize=(5.4 * len(layers), 3.1 * len(activations)), layout="constrained")
     axes = figure.subplots(len(activations), len(layers), sharex=True, squeeze=False)
     for row, activation in zip(axes, activations, strict=True):
         chosen = nearest(results, activation)
@@ -57,8 +59,8 @@ def compression(results: Results, layers: tuple[int, ...] = (4, 5)) -> Figure:
             a.set_xticks(range(len(chosen)), [cell.name for cell in chosen], fontsize=8)
             a.set_title(f"{activation}, layer {layer + 1}", fontsize=9)
             a.set_ylabel("max I(X;T) − last I(X;T) / bits", fontsize=8)
-    axes[0, 0].legend(fontsize=6)
-    figure.tight_layout()
+    lines = axes[0, 0].get_legend_handles_labels()
+    figure.legend(*lines, loc="outside right center", fontsize=8)
     return figure
 
 
@@ -66,7 +68,7 @@ def animate(results: Results, path: Path) -> None:
     """The planes epoch by epoch, every seed a dot, exact."""
     activation = results.size.activations[0]
     chosen = nearest(results, activation)
-    figure = Figure(figsize=(1.6 * len(chosen), 2.6))
+    figure = Figure(figsize=(1.6 * len(chosen), 2.6), layout="constrained")
     axes = figure.subplots(1, len(chosen), sharex=True, sharey=True)
     dots = []
     for a, cell in zip(axes, chosen, strict=True):
@@ -76,8 +78,7 @@ def animate(results: Results, path: Path) -> None:
         a.set_ylim(0, 1.05)
         a.set_title(cell.name, fontsize=9)
     figure.supylabel("I(T;Y) / bits", fontsize=8)
-    below = figure.supxlabel("", fontsize=8)
-    figure.tight_layout()
+    below = figure.supxlabel(" ", fontsize=8)
 
     def frame(e: int) -> list[Any]:
         for of_cell, cell in zip(dots, chosen, strict=True):

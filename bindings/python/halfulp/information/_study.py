@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -106,10 +106,8 @@ def measure(run: Run, activation: str) -> dict[str, NDArray[np.float32]]:
     return found
 
 
-def run_cell(task: tuple[Cell, Size, str]) -> tuple[str, float]:
-    """Trains and measures; writes one HDF5 file. Its name and its seconds."""
-    cell, size, folder = task
-    started = time.perf_counter()
+def run_cell(cell: Cell, size: Size, folder: Path) -> None:
+    """Trains and measures; writes one HDF5 file."""
     training = Training(
         FORMATS[cell.name],
         ROUNDINGS[cell.rounding],
@@ -118,7 +116,7 @@ def run_cell(task: tuple[Cell, Size, str]) -> tuple[str, float]:
         records=size.records,
     )
     run = train(training, list(range(size.seeds)))
-    path = Path(folder) / f"{cell.label}.h5"
+    path = folder / f"{cell.label}.h5"
     part = path.with_suffix(".part")
     with h5py.File(part, "w") as file:
         for key, value in asdict(training).items():
@@ -130,7 +128,32 @@ def run_cell(task: tuple[Cell, Size, str]) -> tuple[str, float]:
         for method, values in measure(run, cell.activation).items():
             file[f"information/{method}"] = values
     part.replace(path)
+
+
+def apart(task: tuple[Cell, Size, str]) -> tuple[str, float]:
+    """run_cell in a Python of its own, on one thread: multiprocessing would run the caller's script
+    again."""
+    cell, size, folder = task
+    started = time.perf_counter()
+    code = "import sys; from halfulp.information import _study; _study.from_json(sys.argv[1])"
+    done = subprocess.run(
+        [sys.executable, "-c", code, json.dumps([asdict(cell), asdict(size), folder])],
+        env=os.environ | {"OPENBLAS_NUM_THREADS": "1", "HALFULP_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise RuntimeError(f"{cell.label}: {said[-1]}")
     return cell.label, time.perf_counter() - started
+
+
+def from_json(text: str) -> None:
+    cell, size, folder = json.loads(text)
+    for key in ("formats", "activations"):
+        size[key] = tuple(size[key])
+    run_cell(Cell(**cell), Size(**size), Path(folder))
 
 
 def is_finished(path: Path, size: Size) -> bool:
@@ -156,18 +179,18 @@ def run_study(
     folder.mkdir(parents=True, exist_ok=True)
     todo = [c for c in cells(size) if not is_finished(folder / f"{c.label}.h5", size)]
     started = time.perf_counter()
-    for variable in ("OPENBLAS_NUM_THREADS", "HALFULP_THREADS"):  # of the processes to come
-        os.environ.setdefault(variable, "1")
-    with ProcessPoolExecutor(jobs or 2, mp_context=get_context("spawn")) as pool:
+    with ThreadPoolExecutor(jobs or min(2, os.cpu_count() or 1)) as pool:
         tasks = [(cell, size, str(folder)) for cell in todo]
-        for label, seconds in pool.map(run_cell, tasks):
+        for label, seconds in pool.map(apart, tasks):
             if progress:
                 print(f"{label}  {seconds:.1f} s", file=sys.stderr, flush=True)
     results = Results(folder, size)
     summary = results.summary()
     if todo:
         summary["seconds"] = round(time.perf_counter() - started, 1)
-    (folder / "summary.json").write_text(json.dumps(summary, indent=0) + "\n", encoding="utf-8")
+    (folder / "summary.json").write_text(
+        json.dumps(summary, separators=(",", ":")) + "\n", encoding="utf-8"
+    )
     write_figures(results, folder)
     if page is not None:
         write_page(results, Path(page), f"halfulp study {NAME} --{size_name}", summary)
