@@ -55,10 +55,18 @@ def test_layers_are_values_of_the_format_in_data_processing_order(
         scale = network.static_scale(name, network.BOUNDS[activation])
         again = hu.round(layer * np.float32(scale), name, overflow="saturate")
         assert np.array_equal(again / np.float32(scale), layer)
+        assert not np.signbit(layer[layer == 0]).any(), "−0 and 0 are one value"
         after = hu.information.exact(layer[0], y)
         assert after.h_t <= before.h_t <= 12
         assert after.i_ty <= before.i_ty + 1e-12
         before = after
+
+
+def test_weights_are_truncated_normal() -> None:
+    """Beyond two deviations none; the variance is 1 − 2·2φ(2)/(2Φ(2) − 1) = 0.7737."""
+    z = network.truncated_normal(np.random.default_rng(0), (200_000,))
+    assert 1.99 < np.abs(z).max() <= 2
+    assert z.var() == pytest.approx(0.7737, abs=0.01)
 
 
 def test_static_scales() -> None:
@@ -114,6 +122,8 @@ def test_training_learns_and_repeats() -> None:
         )
     other = network.train(network.Training("bfloat16", epochs=25, records=3), [0, 1])
     assert not np.array_equal(first.layers[-1][0], other.layers[-1][0])
+    for a, b in zip(first.layers[0], other.layers[0], strict=True):
+        assert np.array_equal(a, b), "records are rounded to nearest, however one trains"
     assert first.train_loss[-1].mean() < 0.6 * first.train_loss[0].mean()
     assert (first.train_accuracy[-1] > 0.8).all()
 
