@@ -190,7 +190,8 @@ that keeps 2 for weights, 1 for gradients, tanh and probabilities, 4 for ReLU wi
 and 1 for formats with binary32's exponent. Products are summed in binary64 and rounded once to
 binary32; biases, master weights and Adam's state are binary32. *Stochastic* rounds so in training
 (variant A, bits by seed, step, tensor, index); what is recorded is always a pass over all 4096
-rows rounded to nearest, so that a layer is a function of its input and I(X;T) = H(T), counted; −0 is 0.
+rows rounded to nearest, so that a layer is a function of its input and I(X;T) = H(T), counted;
+−0 is 0.
 
 Compression of a layer is its largest I(X;T) of {len(results.epochs)} recorded epochs ({recorded})
 less the last one. `exact`, `binning`, `bin-size` and `ebab` see all rows, `kde` (upper bound) and
