@@ -186,11 +186,12 @@ def run_study(
                 print(f"{label}  {seconds:.1f} s", file=sys.stderr, flush=True)
     results = Results(folder, size)
     summary = results.summary()
+    kept = folder / "summary.json"
     if todo:
         summary["seconds"] = round(time.perf_counter() - started, 1)
-    (folder / "summary.json").write_text(
-        json.dumps(summary, separators=(",", ":")) + "\n", encoding="utf-8"
-    )
+    elif kept.is_file():
+        summary["seconds"] = json.loads(kept.read_text(encoding="utf-8")).get("seconds")
+    kept.write_text(json.dumps(summary, separators=(",", ":")) + "\n", encoding="utf-8")
     write_figures(results, folder)
     if page is not None:
         write_page(results, Path(page), f"halfulp study {NAME} --{size_name}", summary)
