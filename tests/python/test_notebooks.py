@@ -76,6 +76,7 @@ def test_the_notebooks_are_found() -> None:
         "03_refinement",
         "04_matrix_units",
         "05_conformance",
+        "06_information",
     } <= found
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from halfulp import functions, logarithmic, transforms
+from halfulp import functions, information, logarithmic, transforms
 from halfulp._blocks import (
     Quantized,
     block_format,
@@ -116,6 +116,7 @@ __all__ = [
     "from_ml_dtypes",
     "from_torch",
     "functions",
+    "information",
     "logarithmic",
     "logb",
     "matmul",

@@ -605,6 +605,8 @@ def _study(options: argparse.Namespace) -> int:
 
     if options.list:
         return _list_studies(studies(), options.json)
+    if options.name == "information":
+        return _information(options)
     if options.name is None:
         raise ValueError("give the name of a study; halfulp study --list shows them")
     sweep = study(
@@ -625,11 +627,37 @@ def _study(options: argparse.Namespace) -> int:
     return code
 
 
+def _information(options: argparse.Namespace) -> int:
+    from .information._study import estimate_cost, run_study
+
+    size = "full" if options.full else "quick"
+    if options.dry_run:
+        cost = estimate_cost(size)
+        _print_json(cost) if options.json else print(
+            f"{cost['cells']} cells of {cost['seeds']} networks, about {cost['seconds']:.0f} s "
+            "on two processors"
+        )
+        return DONE
+    folder = run_study(
+        size, options.out, jobs=options.jobs, page=options.page, progress=not options.json
+    )
+    if options.json:
+        _print_json({"folder": str(folder), "page": options.page and str(options.page)})
+        return DONE
+    print(folder)
+    if options.page is not None:
+        print(options.page)
+    return DONE
+
+
 def _list_studies(studies: "Sequence[Study]", as_json: bool) -> int:
     sizes: dict[str, list[str]] = {}
     for each in studies:
         sizes.setdefault(each.name, []).append(each.size)
     questions = {each.name: each.question for each in reversed(studies)}
+    from .information._study import NAME, QUESTION, SIZES
+
+    sizes[NAME], questions[NAME] = list(SIZES), QUESTION
     if as_json:
         _print_json([{"name": n, "sizes": s, "question": questions[n]} for n, s in sizes.items()])
         return DONE
