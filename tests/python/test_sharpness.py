@@ -442,6 +442,32 @@ def test_the_hessian_of_logistic_regression() -> None:
     assert exact.value == pytest.approx(np.trace(h), rel=1e-7)
 
 
+def test_the_three_semantics_of_a_quantised_loss_differ() -> None:
+    """Curvature at the quantised weights, critical and random sharpness of the quantised function."""
+    f = "float6_e3m2fn"
+    at = hu.round(NET.w, f)
+
+    def quantised(w: np.ndarray) -> float:
+        return NET.loss(hu.round(w, f))
+
+    # (a) has the dense Hessian's eigenvalue at Q(w), which is not that at w.
+    found = sh.lanczos(lambda v: NET.passes(at, v)[2], NET.n)
+    dense = np.array([NET.passes(at, e)[2] for e in np.eye(NET.n)])
+    assert found.values == pytest.approx(np.linalg.eigvalsh(dense)[-1:], rel=1e-9)
+    assert abs(found.values[0] - sh.lanczos(NET.hvp, NET.n).values[0]) > 1e-3 * found.values[0]
+    # The Hessian of the quantised function itself is 0, by differences small enough.
+    step = 1e-9 * np.random.default_rng(0).standard_normal(NET.n)
+    assert quantised(NET.w + step) + quantised(NET.w - step) == 2 * quantised(NET.w)
+    # (b) and (c) see its steps.
+    critical = sh.critical_sharpness(quantised, NET.w, -NET.gradient(NET.w))
+    assert 0 < critical.value < math.inf
+    assert quantised(NET.w - critical.step * NET.gradient(NET.w)) > quantised(NET.w)
+    small = sh.random_sharpness(quantised, NET.w, 1e-9, pairs=5)
+    assert (small.value, small.standard_error) == (0, 0)
+    assert sh.random_sharpness(quantised, NET.w, 0.3, pairs=5).value != 0
+    assert sh.box_sharpness(quantised, NET.w, 0.1, samples=20).value > 0
+
+
 def test_seeds_decide_everything() -> None:
     for f in (
         lambda s: sh.lanczos(NET.hvp, NET.n, 2, max_steps=10, seed=s).values,
