@@ -19,6 +19,7 @@
 #include <cmath>
 #include <cstddef>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "studies/cross_entropy.hpp"
@@ -48,6 +49,7 @@ struct Mlp {
   Parameters<T> parameters;  // weight (inputs, outputs), then bias (1, outputs), of layer 0, 1, …
 
   Mlp(int inputs, const std::vector<int>& hidden, int outputs, Activation f, u64 seed);
+  Mlp(Activation f, Parameters<T> p) : activation(f), parameters(std::move(p)) {}
   Mlp(const ModelSpec& spec, const ImageData& data, u64 seed)
       : Mlp(data.train.pixels.cols, spec.hidden, data.classes, spec.activation, seed) {}
 
@@ -94,7 +96,10 @@ template <class T>
 Tensor<T> activate(Tensor<T> x, Activation f) {
   // `v < 0 ? 0 : v` lets a NaN through, where max(v, 0) would hide it.
   if (f == Activation::relu) return map(std::move(x), [](T v) { return v < T{0} ? T{0} : v; });
-  return map(std::move(x), [](T v) { return std::tanh(v); });
+  return map(std::move(x), [](T v) {
+    using std::tanh;  // and that of dual numbers (dual.hpp)
+    return tanh(v);
+  });
 }
 
 // g · f'(x), from y = f(x). relu'(0) = 0.

@@ -362,7 +362,11 @@ def groups(root: Path) -> Iterator[tuple[str, list[Row]]]:
     for row in hu._suites.engine.list_suites():
         quick = sum(len(hu.suite(row["name"]).cases(v, "quick")) for v in row["variants"])
         strength = row.get("strength")
-        caught = f"; {strength['caught']} of {strength['broken']} broken kernels caught" if strength else ""
+        caught = (
+            f"; {strength['caught']} of {strength['broken']} broken kernels caught"
+            if strength
+            else ""
+        )
         suites.append(
             Row(
                 row["name"],

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from halfulp import functions, information, logarithmic, transforms
+from halfulp import functions, information, logarithmic, sharpness, transforms
 from halfulp._blocks import (
     Quantized,
     block_format,
@@ -146,6 +146,7 @@ __all__ = [
     "round_to_integral",
     "scalb",
     "set_threads",
+    "sharpness",
     "sqrt",
     "sub",
     "suite",
