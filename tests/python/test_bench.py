@@ -75,7 +75,10 @@ def test_rows_targets_and_exit_codes(tmp_path: Path) -> None:
     products = {"matmul sequential", "matmul fma-sequential", "matmul exact", "matmul model"}
     rounding = {"round", "encode", "decode", "hu.round"}
     attention = {"attention flash", "attention backward"}
-    all_of_them = rounding | arithmetic | products | blocks | attention
+    integers = {"matmul integer", "matmul bit planes", "matmul scaled"}
+    softmax = {"softmax three-pass", "softmax two-pass", "softmax two-pass beside three-pass"}
+    norms = {"layer norm", "rms norm"}
+    all_of_them = rounding | arithmetic | products | blocks | attention | integers | softmax | norms
     assert {row["operation"] for row in rows} == all_of_them
     assert {row["from"] for row in rows} >= {"binary16", "bfloat16", "binary32", "binary64"}
     targets.write_text(EASY + HARD)

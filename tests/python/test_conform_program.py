@@ -240,7 +240,9 @@ def test_the_protocol_s_example_as_it_stands_in_the_page() -> None:
         ).stdout
         kept = conform("judge", "--promise", promise, "--json", stdin=results)
         assert kept.returncode == 0, kept.stderr
-        assert json.loads(kept.stdout)["pass"] == len(_conform.cases("sum", "float32", "quick"))
+        counts = json.loads(kept.stdout)
+        assert counts["pass"] + counts["not_evidenced"] == len(_conform.cases("sum", "float32", "quick"))
+        assert counts["not_evidenced"] <= 1  # where every sum overflows nothing is asked
     # A wrong bit, a case that is missing, and codes that are too few.
     lines = results.splitlines()
     at = next(i for i, line in enumerate(lines) if "/spread/" in line) + 2
