@@ -15,20 +15,13 @@ struct Strength {
 
 // Written by ./dev verify --strength --write.
 inline constexpr Strength strengths[] = {
-    {"sum", 1, 16, 16, 6, 0},
-    {"dot", 1, 15, 15, 7, 0},
-    {"matmul", 1, 58, 58, 18, 0},
-    {"int8-matmul", 1, 8, 8, 2, 0},
-    {"softmax", 1, 28, 28, 8, 0},
-    {"log-sum-exp", 1, 12, 12, 3, 0},
-    {"attention", 1, 26, 26, 5, 0},
-    {"layer-norm", 1, 20, 20, 4, 0},
-    {"rms-norm", 1, 14, 14, 3, 0},
-    {"gelu", 1, 12, 12, 2, 0},
-    {"gelu-tanh", 1, 11, 11, 1, 0},
-    {"silu", 1, 11, 11, 1, 0},
-    {"rotary", 1, 10, 10, 3, 0},
-    {"adamw", 1, 15, 15, 3, 0},
+    {"sum", 1, 16, 16, 6, 0},       {"dot", 1, 15, 15, 7, 0},
+    {"matmul", 1, 58, 58, 18, 0},   {"int8-matmul", 1, 8, 8, 2, 0},
+    {"softmax", 1, 28, 28, 8, 0},   {"log-sum-exp", 1, 12, 12, 3, 0},
+    {"attention", 1, 26, 26, 5, 0}, {"layer-norm", 1, 20, 20, 4, 0},
+    {"rms-norm", 1, 14, 14, 3, 0},  {"gelu", 1, 12, 12, 2, 0},
+    {"gelu-tanh", 1, 11, 11, 1, 0}, {"silu", 1, 11, 11, 1, 0},
+    {"rotary", 1, 10, 10, 3, 0},    {"adamw", 1, 15, 15, 3, 0},
     {"quantize", 1, 10, 10, 1, 0},
 };
 // End of what is written.

@@ -241,7 +241,9 @@ def test_the_protocol_s_example_as_it_stands_in_the_page() -> None:
         kept = conform("judge", "--promise", promise, "--json", stdin=results)
         assert kept.returncode == 0, kept.stderr
         counts = json.loads(kept.stdout)
-        assert counts["pass"] + counts["not_evidenced"] == len(_conform.cases("sum", "float32", "quick"))
+        assert counts["pass"] + counts["not_evidenced"] == len(
+            _conform.cases("sum", "float32", "quick")
+        )
         assert counts["not_evidenced"] <= 1  # where every sum overflows nothing is asked
     # A wrong bit, a case that is missing, and codes that are too few.
     lines = results.splitlines()
