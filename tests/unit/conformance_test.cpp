@@ -429,6 +429,21 @@ TEST_CASE("calls that differ, and the worse of two, are seen") {
   CHECK(session.last().outcome == Outcome::fail);
 }
 
+TEST_CASE("bit-exact:builtin:NAME asks the bits of that builtin") {
+  const Suite& suite = suite_named("sum");
+  const Case c = make_case(parse_case_id(sum_case("spread/0")));
+  const Builtin builtin = suite.builtins().front();
+  const Promise promise = parse_promise(std::string("bit-exact:builtin:") + builtin.name);
+  const Yardstick yardstick = yardstick_of(suite, c, promise);
+  std::vector<Tensor> y = run_here(builtin, suite.name(), c);
+  CHECK(judge(c, yardstick, promise, y).outcome == Outcome::pass);
+  y[0].set_code(0, y[0].code(0) ^ 1);
+  CHECK(judge(c, yardstick, promise, y).outcome == Outcome::fail);
+  CHECK_THROWS_WITH(
+      yardstick_of(suite, c, parse_promise("bit-exact:builtin:none-such")),
+      ContainsSubstring("no builtin \"none-such\"; there are ") && ContainsSubstring(builtin.name));
+}
+
 TEST_CASE("a bias that no bound sees fails the statistics, and no correct kernel does") {
   SessionOptions options;
   options.suite = "sum";
