@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "kernels/conformance/session.hpp"
+#include "kernels/conformance/strength.hpp"
 
 namespace halfulp::python {
 namespace {
@@ -55,6 +56,14 @@ py::list list_suites() {
       builtins.append(one);
     }
     d["builtins"] = builtins;
+    if (const Strength* strength = strength_of(suite->name(), suite->version())) {
+      py::dict counts;
+      counts["broken"] = strength->broken;
+      counts["caught"] = strength->caught;
+      counts["correct"] = strength->correct;
+      counts["blamed"] = strength->blamed;
+      d["strength"] = counts;
+    }
     all.append(d);
   }
   return all;
