@@ -254,7 +254,7 @@ std::vector<Tensor> broken(const Case& c, BackwardFault fault) {
         for (double& x : p) l += x = std::exp(x - m);
         for (std::size_t j = 0; j < keys; ++j) {
           if (fault != BackwardFault::weights_not_normalised) p[j] /= l;
-          if (fault == BackwardFault::coarse_weights)
+          if (fault == BackwardFault::coarse_weights && std::isfinite(p[j]))
             p[j] = static_cast<double>(
                        std::round(std::ldexp(p[j], 6 - std::ilogb(p[j] == 0 ? 1 : p[j])))) *
                    std::ldexp(1.0, std::ilogb(p[j] == 0 ? 1 : p[j]) - 6);

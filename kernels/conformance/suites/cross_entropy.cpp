@@ -69,7 +69,7 @@ struct Operands {
   }
   static std::vector<T> values(const halfulp_dltensor& from) {
     Tensor t({"", element_of(from), {static_cast<std::int64_t>(count_of(from))}});
-    std::memcpy(t.bytes.data(), data_of<char>(from), t.bytes.size());
+    if (!t.bytes.empty()) std::memcpy(t.bytes.data(), data_of<char>(from), t.bytes.size());
     std::vector<T> v(t.count());
     for (std::size_t i = 0; i < v.size(); ++i) v[i] = static_cast<T>(t.value(i));
     return v;
@@ -80,7 +80,7 @@ void store(const halfulp_call& call, const char* name, const std::vector<T>& v) 
   const halfulp_dltensor& to = *find_output(call, name);
   Tensor t({"", element_of(to), {static_cast<std::int64_t>(v.size())}});
   for (std::size_t i = 0; i < v.size(); ++i) t.set(i, static_cast<double>(v[i]));
-  std::memcpy(data_of<char>(to), t.bytes.data(), t.bytes.size());
+  if (!t.bytes.empty()) std::memcpy(data_of<char>(to), t.bytes.data(), t.bytes.size());
 }
 
 template <class A, class T, std::size_t tile>
