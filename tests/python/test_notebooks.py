@@ -134,6 +134,7 @@ def test_a_notebook_runs_and_makes_its_figures(
     monkeypatch.chdir(tmp_path)  # it may not lean on the folder that it is run in
     monkeypatch.setattr(tempfile, "tempdir", os.fspath(tmp_path))
     monkeypatch.setattr(plt, "show", show)
+    plt.close("all")  # what others left open
     before = plt.get_backend()
     plt.switch_backend("Agg")
     started = time.monotonic()
