@@ -44,17 +44,15 @@ struct Case {
 // What each element of one output must be. Arrays as long as the output.
 //
 //   reference[i] + low[i]   the exact result, to at least 24 bits more than the output's format
-//   has. NaN: the output must
-//                           be NaN; infinite: that very infinity; zero with bound 0: a zero of that
-//                           sign.
+//                           has. NaN: the output must be NaN; infinite: that very infinity; zero
+//                           with bound 0: a zero of that sign.
 //   bound[i]                |output − reference| may be so much, final rounding and underflow
-//   included, an infinite output
-//                           counting as ±2^(emax + 1); 0: the reference rounded to nearest even,
-//                           that bit pattern; infinity: nothing is asked of this element (say why
-//                           in the suite's page).
+//                           included, an infinite output counting as ±2^(emax + 1); 0: the
+//                           reference rounded to nearest even, that bit pattern; infinity: nothing
+//                           is asked of this element (say why in the suite's page).
 //   condition[i]            the scale of the first-order error, u·condition[i] (u the output's unit
-//   roundoff): Σ|a b| for
-//                           a dot product. For promises of the form condition:C and for statistics.
+//                           roundoff): Σ|a b| for a dot product. For promises of the form
+//                           condition:C and for statistics.
 struct Expected {
   std::vector<double> reference, low, bound, condition;
 
@@ -97,8 +95,8 @@ class Suite {
   // One for each output, in order. Also of cases that were cut down (rows, shorten), and of inputs
   // whose bits were changed.
   virtual std::vector<Expected> expect(const Case& c) const = 0;
-  // The outputs of a plain good algorithm, whose error is the yardstick.
-  virtual std::vector<Tensor> baseline(const Case& c) const = 0;
+  // The outputs of a plain good algorithm, whose error is the yardstick: the first builtin's.
+  virtual std::vector<Tensor> baseline(const Case& c) const;
 
   // The case with the rows begin … end−1 alone (batch entries, columns of queries: whatever a
   // result must not depend on), and which rows there are. `row_elements(output)`: elements of that

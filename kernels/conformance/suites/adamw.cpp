@@ -189,10 +189,6 @@ class AdamW final : public Suite {
     return {w, m, v};
   }
 
-  std::vector<Tensor> baseline(const Case& c) const override {
-    return run_here(builtins().front(), name(), c);
-  }
-
   std::int64_t row_count(const Case& c) const override { return c.input("parameter").shape[0]; }
   std::optional<Case> rows(const Case& c, std::int64_t begin, std::int64_t end) const override {
     Case part{c.key, {}, c.attributes, c.outputs};

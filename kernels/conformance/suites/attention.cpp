@@ -77,21 +77,21 @@ struct Operands {
              size(of_q.shape[3])};
     scale = static_cast<float>(find_attribute(call, "scale", 1));
     causal = find_attribute(call, "causal", 0) != 0;
-    q = floats_from(of_q);
-    k = floats_from(of_k);
-    v = floats_from(*find_input(call, "v"));
+    q = floats_of(of_q);
+    k = floats_of(of_k);
+    v = floats_of(*find_input(call, "v"));
     out.resize(q.size());
     lse.resize(shape.batch * shape.heads * shape.queries);
   }
 
   void write(const halfulp_call& call) const {
-    floats_to(out, *find_output(call, "out"));
-    floats_to(lse, *find_output(call, "lse"));
+    set_floats(*find_output(call, "out"), out);
+    set_floats(*find_output(call, "lse"), lse);
   }
 };
 
 bool is_supported(const halfulp_call& call) {
-  return is_attention_element(*find_input(call, "q"));
+  return is_widened(*find_input(call, "q"));
 }
 
 // Weights rounded to the operands' element type before they multiply v, as matrix units need them.
@@ -221,7 +221,7 @@ struct OfElement {
   }
 };
 
-class Attention final : public Suite {
+class Attention final : public AttentionSuite {
  public:
   explicit Attention(bool decode) : decode_(decode) {}
 
@@ -248,7 +248,6 @@ class Attention final : public Suite {
     if (decode_) s.attributes.push_back({"splits", "", "into how many parts to cut the keys"});
     return s;
   }
-  std::vector<std::string> variants() const override { return {"float32", "float16", "bfloat16"}; }
 
   std::vector<CaseKey> cases(std::string_view variant, Level level) const override {
     static constexpr const char* whole[] = {"small",
@@ -308,19 +307,6 @@ class Attention final : public Suite {
       for (std::size_t h = 0; h < s.heads; ++h)
         for (std::size_t i = 0; i < s.queries; ++i) query(x, element, b, h, i, y[0], y[1]);
     return y;
-  }
-
-  std::vector<Tensor> baseline(const Case& c) const override {
-    return run_here(builtins().front(), name(), c);
-  }
-
-  std::int64_t row_count(const Case& c) const override { return c.input("q").shape[0]; }
-  std::optional<Case> rows(const Case& c, std::int64_t begin, std::int64_t end) const override {
-    return cut_batch(c, begin, end);
-  }
-  std::int64_t length(const Case& c) const override { return c.input("k").shape[1]; }
-  std::optional<Case> shorten(const Case& c, std::int64_t begin, std::int64_t end) const override {
-    return cut_keys(c, begin, end);
   }
 
   std::vector<Builtin> builtins() const override {

@@ -53,10 +53,10 @@ struct Operands {
              size(of_q.shape[3])};
     scale = static_cast<float>(find_attribute(call, "scale", 1));
     causal = find_attribute(call, "causal", 0) != 0;
-    q = floats_from(of_q);
-    k = floats_from(of_k);
-    v = floats_from(*find_input(call, "v"));
-    dout = floats_from(*find_input(call, "dout"));
+    q = floats_of(of_q);
+    k = floats_of(of_k);
+    v = floats_of(*find_input(call, "v"));
+    dout = floats_of(*find_input(call, "dout"));
     out.resize(q.size());
     lse.resize(shape.batch * shape.heads * shape.queries);
     dq.resize(q.size());
@@ -67,15 +67,15 @@ struct Operands {
   }
 
   void write(const halfulp_call& call) const {
-    floats_to(dq, *find_output(call, "dq"));
-    floats_to(dk, *find_output(call, "dk"));
-    floats_to(dv, *find_output(call, "dv"));
+    set_floats(*find_output(call, "dq"), dq);
+    set_floats(*find_output(call, "dk"), dk);
+    set_floats(*find_output(call, "dv"), dv);
   }
 };
 
 // Plain: one tile of everything.
 int plain(void*, const halfulp_call* call) {
-  if (!is_attention_element(*find_input(*call, "q"))) return HALFULP_UNSUPPORTED;
+  if (!is_widened(*find_input(*call, "q"))) return HALFULP_UNSUPPORTED;
   Operands x(*call);
   const std::size_t all = std::size_t{1} << 40;
   attention_backward(kernels::all_in(kernels::NativeExp<float>{}), {all, all}, x.shape, x.scale,
@@ -87,7 +87,7 @@ int plain(void*, const halfulp_call* call) {
 
 template <std::size_t queries, std::size_t keys>
 int tiles(void*, const halfulp_call* call) {
-  if (!is_attention_element(*find_input(*call, "q"))) return HALFULP_UNSUPPORTED;
+  if (!is_widened(*find_input(*call, "q"))) return HALFULP_UNSUPPORTED;
   Operands x(*call);
   kernels::attention_backward_float32(x.shape, x.scale, x.causal, x.q.data(), x.k.data(),
                                       x.v.data(), x.dout.data(), x.out.data(), x.lse.data(),
@@ -110,7 +110,7 @@ struct ToElement {
 // As kernels for GPUs have it: out, P and dS in the element type.
 int tiles_cast(void*, const halfulp_call* call) {
   const halfulp_dltensor& q = *find_input(*call, "q");
-  if (!is_attention_element(q)) return HALFULP_UNSUPPORTED;
+  if (!is_widened(q)) return HALFULP_UNSUPPORTED;
   Operands x(*call);
   const kernels::NativeExp<float> a;
   const ToElement cast{&q};
@@ -125,7 +125,7 @@ int tiles_cast(void*, const halfulp_call* call) {
 
 // ---------------------------------------------------------------- the suite
 
-class Backward final : public Suite {
+class Backward final : public AttentionSuite {
  public:
   const char* name() const override { return "attention-backward"; }
   int version() const override { return 1; }
@@ -147,7 +147,6 @@ class Backward final : public Suite {
              {"dk", "(B, T, H, D)", "as k"},
              {"dv", "(B, T, H, D)", "as v"}}};
   }
-  std::vector<std::string> variants() const override { return {"float32", "float16", "bfloat16"}; }
 
   std::vector<CaseKey> cases(std::string_view variant, Level level) const override {
     const std::uint32_t each = level == Level::quick ? 5 : level == Level::full ? 60 : 1000;
@@ -207,19 +206,6 @@ class Backward final : public Suite {
     for (std::size_t b = 0; b < s.batch; ++b)
       for (std::size_t h = 0; h < s.heads; ++h) head(x, dout, cast, b, h, y);
     return y;
-  }
-
-  std::vector<Tensor> baseline(const Case& c) const override {
-    return run_here(builtins().front(), name(), c);
-  }
-
-  std::int64_t row_count(const Case& c) const override { return c.input("q").shape[0]; }
-  std::optional<Case> rows(const Case& c, std::int64_t begin, std::int64_t end) const override {
-    return cut_batch(c, begin, end);
-  }
-  std::int64_t length(const Case& c) const override { return c.input("k").shape[1]; }
-  std::optional<Case> shorten(const Case& c, std::int64_t begin, std::int64_t end) const override {
-    return cut_keys(c, begin, end);
   }
 
   std::vector<Builtin> builtins() const override {

@@ -1,7 +1,6 @@
 #include "kernels/conformance/suites/attention_cases.hpp"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <limits>
 
@@ -237,39 +236,6 @@ QueryWeights::QueryWeights(const AttentionCase& c, std::size_t b, std::size_t h,
                0x1p-125 * std::exp(m - lse.high);
     if (!sunk[j]) largest_error = std::max(largest_error, exponent);
     total_error += error[j];
-  }
-}
-
-bool is_attention_element(const halfulp_dltensor& t) {
-  const Element e = element_of(t);
-  return e == Element::float32 || e == Element::float16 || e == Element::bfloat16;
-}
-
-std::vector<float> floats_from(const halfulp_dltensor& t) {
-  std::vector<float> x(count_of(t));
-  const Element e = element_of(t);
-  for (std::size_t i = 0; i < x.size(); ++i) {
-    if (e == Element::float32) {
-      x[i] = data_of<float>(t)[i];
-      continue;
-    }
-    const u64 code = data_of<std::uint16_t>(t)[i];
-    x[i] = std::bit_cast<float>(
-        static_cast<std::uint32_t>(convert<u64>(code, info(e).format, formats::binary32, {}).code));
-  }
-  return x;
-}
-
-void floats_to(const std::vector<float>& x, const halfulp_dltensor& t) {
-  const Element e = element_of(t);
-  for (std::size_t i = 0; i < x.size(); ++i) {
-    if (e == Element::float32) {
-      data_of<float>(t)[i] = x[i];
-      continue;
-    }
-    data_of<std::uint16_t>(t)[i] = static_cast<std::uint16_t>(
-        convert<u64>(std::bit_cast<std::uint32_t>(x[i]), formats::binary32, info(e).format, {})
-            .code);
   }
 }
 

@@ -7,6 +7,7 @@
 
 #include "kernels/attention.hpp"
 #include "kernels/conformance/draws.hpp"
+#include "kernels/conformance/float_values.hpp"
 #include "kernels/conformance/suite.hpp"
 #include "kernels/double_double.hpp"
 
@@ -48,14 +49,23 @@ struct QueryWeights {
   QueryWeights(const AttentionCase& c, std::size_t b, std::size_t h, std::size_t i);
 };
 
-// Elements of the types that these suites have, as binary32; and back, rounded to nearest even.
-bool is_attention_element(const halfulp_dltensor& t);
-std::vector<float> floats_from(const halfulp_dltensor& t);
-void floats_to(const std::vector<float>& x, const halfulp_dltensor& t);
-
 // The case with the entries begin … end−1 of the batch, or of the keys, alone. Inputs and outputs
 // whose second dimension is the keys' are named k, v, dk, dv; all others have none.
 Case cut_batch(const Case& c, std::int64_t begin, std::int64_t end);
 Case cut_keys(const Case& c, std::int64_t begin, std::int64_t end);
+
+// Suites of them; rows are the entries of the batch, the keys are what is summed over.
+class AttentionSuite : public Suite {
+ public:
+  std::vector<std::string> variants() const override { return {"float32", "float16", "bfloat16"}; }
+  std::int64_t row_count(const Case& c) const override { return c.input("q").shape[0]; }
+  std::optional<Case> rows(const Case& c, std::int64_t begin, std::int64_t end) const override {
+    return cut_batch(c, begin, end);
+  }
+  std::int64_t length(const Case& c) const override { return c.input("k").shape[1]; }
+  std::optional<Case> shorten(const Case& c, std::int64_t begin, std::int64_t end) const override {
+    return cut_keys(c, begin, end);
+  }
+};
 
 }  // namespace halfulp::conformance

@@ -250,10 +250,6 @@ class Merge final : public Suite {
     return y;
   }
 
-  std::vector<Tensor> baseline(const Case& c) const override {
-    return run_here(builtins().front(), name(), c);
-  }
-
   std::int64_t row_count(const Case& c) const override { return c.input("m").shape[1]; }
   std::optional<Case> rows(const Case& c, std::int64_t begin, std::int64_t end) const override {
     return cut(c, 1, begin, end);

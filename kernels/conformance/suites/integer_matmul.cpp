@@ -302,10 +302,6 @@ class IntegerMatmul final : public Suite {
     return {d};
   }
 
-  std::vector<Tensor> baseline(const Case& c) const override {
-    return run_here(builtins().front(), name(), c);
-  }
-
   std::int64_t row_count(const Case& c) const override {
     return c.input("a").shape[layout_ == Layout::planes ? 1 : 0];
   }

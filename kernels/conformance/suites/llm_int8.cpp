@@ -243,10 +243,6 @@ class LlmInt8 final : public Suite {
     return {y};
   }
 
-  std::vector<Tensor> baseline(const Case& c) const override {
-    return run_here(builtins().front(), name(), c);
-  }
-
   // No rows: which columns are outliers depends on all of x.
   std::int64_t length(const Case& c) const override { return c.input("x").shape[1]; }
   std::optional<Case> shorten(const Case& c, std::int64_t begin, std::int64_t end) const override {

@@ -50,10 +50,9 @@ int plain(void*, const halfulp_call* call) {
   });
 }
 
-class LogSumExp final : public Suite {
+class LogSumExp final : public SoftmaxRowSuite {
  public:
   const char* name() const override { return "log-sum-exp"; }
-  int version() const override { return 1; }
   const char* definition() const override {
     return "y[r] = log Σ_j exp(x[r, j]), computed in binary32 at least and rounded to the element "
            "type. NaN gives NaN; else +inf gives +inf; a row of -inf alone and an empty row give "
@@ -61,14 +60,6 @@ class LogSumExp final : public Suite {
   }
   Signature signature() const override {
     return {{{"x", "(rows, n)", "the logits"}}, {}, {{"y", "(rows)", "the results"}}};
-  }
-  std::vector<std::string> variants() const override { return {"float32", "float16", "bfloat16"}; }
-  std::vector<CaseKey> cases(std::string_view variant, Level level) const override {
-    return softmax_cases(variant, level);
-  }
-  Case make(const CaseKey& key) const override {
-    Draws draws(name(), version(), key);
-    return with({key, {}, {}, {}}, softmax_rows(draws, key.family, element_named(key.variant)));
   }
 
   std::vector<Expected> expect(const Case& c) const override {
@@ -101,18 +92,6 @@ class LogSumExp final : public Suite {
     }
     return {y};
   }
-  std::vector<Tensor> baseline(const Case& c) const override {
-    return run_here(builtins().back(), name(), c);
-  }
-
-  std::int64_t row_count(const Case& c) const override { return c.input("x").shape[0]; }
-  std::optional<Case> rows(const Case& c, std::int64_t begin, std::int64_t end) const override {
-    return with(c, sliced(c.input("x"), 0, begin, end));
-  }
-  std::int64_t length(const Case& c) const override { return c.input("x").shape[1]; }
-  std::optional<Case> shorten(const Case& c, std::int64_t begin, std::int64_t end) const override {
-    return with(c, sliced(c.input("x"), 1, begin, end));
-  }
 
   std::vector<Builtin> builtins() const override {
     using kernels::Float32Exponential;
@@ -132,11 +111,7 @@ class LogSumExp final : public Suite {
   }
 
  private:
-  static Case with(const Case& c, Tensor x) {
-    Case part{c.key, {}, c.attributes, {{"y", x.element, {x.shape[0]}}}};
-    part.inputs.push_back(std::move(x));
-    return part;
-  }
+  bool has_one_result_a_row() const override { return true; }
 };
 
 }  // namespace

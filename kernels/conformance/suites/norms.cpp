@@ -221,10 +221,6 @@ class Norm : public Suite {
   Case make(const CaseKey& key) const override;
   std::vector<Expected> expect(const Case& c) const override;
 
-  std::vector<Tensor> baseline(const Case& c) const override {
-    return run_here(builtins().front(), name(), c);
-  }
-
   std::int64_t row_count(const Case& c) const override { return c.input("x").shape[0]; }
   std::optional<Case> rows(const Case& c, std::int64_t begin, std::int64_t end) const override {
     return cut(c, begin, end, 0, length(c));

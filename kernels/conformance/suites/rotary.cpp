@@ -153,10 +153,6 @@ class Rotary final : public Suite {
     return {y};
   }
 
-  std::vector<Tensor> baseline(const Case& c) const override {
-    return run_here(builtins().front(), name(), c);
-  }
-
   // Batch entries.
   std::int64_t row_count(const Case& c) const override { return c.input("x").shape[0]; }
   std::optional<Case> rows(const Case& c, std::int64_t begin, std::int64_t end) const override {

@@ -53,30 +53,16 @@ int plain(void*, const halfulp_call* call) {
   });
 }
 
-class Softmax final : public Suite {
+class Softmax final : public SoftmaxRowSuite {
  public:
   const char* name() const override { return "softmax"; }
-  int version() const override { return 1; }
   const char* definition() const override {
     return "y[r, i] = exp(x[r, i]) / Σ_j exp(x[r, j]), computed in binary32 at least and rounded "
-           "to "
-           "the element type. A row with NaN or +inf, or of -inf alone, is all NaN; -inf in any "
-           "other "
-           "row gives +0 exactly; an empty row gives nothing.";
+           "to the element type. A row with NaN or +inf, or of -inf alone, is all NaN; -inf in any "
+           "other row gives +0 exactly; an empty row gives nothing.";
   }
   Signature signature() const override {
     return {{{"x", "(rows, n)", "the logits"}}, {}, {{"y", "(rows, n)", "the probabilities"}}};
-  }
-  std::vector<std::string> variants() const override { return {"float32", "float16", "bfloat16"}; }
-  std::vector<CaseKey> cases(std::string_view variant, Level level) const override {
-    return softmax_cases(variant, level);
-  }
-  Case make(const CaseKey& key) const override {
-    Draws draws(name(), version(), key);
-    const Element e = element_named(key.variant);
-    Case c{key, {softmax_rows(draws, key.family, e)}, {}, {}};
-    c.outputs.push_back({"y", e, c.inputs[0].shape});
-    return c;
   }
 
   std::vector<Expected> expect(const Case& c) const override {
@@ -105,18 +91,6 @@ class Softmax final : public Suite {
     }
     return {y};
   }
-  std::vector<Tensor> baseline(const Case& c) const override {
-    return run_here(builtins().back(), name(), c);
-  }
-
-  std::int64_t row_count(const Case& c) const override { return c.input("x").shape[0]; }
-  std::optional<Case> rows(const Case& c, std::int64_t begin, std::int64_t end) const override {
-    return with(c, sliced(c.input("x"), 0, begin, end));
-  }
-  std::int64_t length(const Case& c) const override { return c.input("x").shape[1]; }
-  std::optional<Case> shorten(const Case& c, std::int64_t begin, std::int64_t end) const override {
-    return with(c, sliced(c.input("x"), 1, begin, end));
-  }
 
   std::vector<Builtin> builtins() const override {
     using kernels::Float32Exponential;
@@ -136,11 +110,7 @@ class Softmax final : public Suite {
   }
 
  private:
-  static Case with(const Case& c, Tensor x) {
-    Case part{c.key, {}, c.attributes, {{"y", x.element, x.shape}}};
-    part.inputs.push_back(std::move(x));
-    return part;
-  }
+  bool has_one_result_a_row() const override { return false; }
 };
 
 }  // namespace

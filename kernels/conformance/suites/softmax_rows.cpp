@@ -140,6 +140,18 @@ Tensor softmax_rows(Draws& draws, std::string_view family, Element e) {
   return x;
 }
 
+Case SoftmaxRowSuite::make(const CaseKey& key) const {
+  Draws draws(name(), version(), key);
+  return with({key, {}, {}, {}}, softmax_rows(draws, key.family, element_named(key.variant)));
+}
+
+Case SoftmaxRowSuite::with(const Case& c, Tensor x) const {
+  Case part{c.key, {}, c.attributes, {{"y", x.element, x.shape}}};
+  if (has_one_result_a_row()) part.outputs[0].shape.pop_back();
+  part.inputs.push_back(std::move(x));
+  return part;
+}
+
 ExactRow exact_row(const Tensor& x, std::size_t row, std::size_t n) {
   ExactRow r;
   if (n == 0) return r;

@@ -25,6 +25,33 @@ std::vector<CaseKey> softmax_cases(std::string_view variant, Level level);
 // x (rows, n) of the element type.
 Tensor softmax_rows(Draws& draws, std::string_view family, Element e);
 
+// Suites of rows x (rows, n), in the families above; y is (rows, n), or (rows) where a row has one
+// result.
+class SoftmaxRowSuite : public Suite {
+ public:
+  int version() const override { return 1; }
+  std::vector<std::string> variants() const override { return {"float32", "float16", "bfloat16"}; }
+  std::vector<CaseKey> cases(std::string_view variant, Level level) const override {
+    return softmax_cases(variant, level);
+  }
+  Case make(const CaseKey& key) const override;
+  std::vector<Tensor> baseline(const Case& c) const override {
+    return run_here(builtins().back(), name(), c);
+  }
+  std::int64_t row_count(const Case& c) const override { return c.input("x").shape[0]; }
+  std::optional<Case> rows(const Case& c, std::int64_t begin, std::int64_t end) const override {
+    return with(c, sliced(c.input("x"), 0, begin, end));
+  }
+  std::int64_t length(const Case& c) const override { return c.input("x").shape[1]; }
+  std::optional<Case> shorten(const Case& c, std::int64_t begin, std::int64_t end) const override {
+    return with(c, sliced(c.input("x"), 1, begin, end));
+  }
+
+ private:
+  virtual bool has_one_result_a_row() const = 0;
+  Case with(const Case& c, Tensor x) const;
+};
+
 enum class RowRule : std::uint8_t { empty, ordinary, all_lowest, has_infinity, has_nan };
 
 // Of one row.
