@@ -15,6 +15,16 @@ struct Bfloat16 {
   std::uint16_t code;
 };
 
+inline std::uint32_t code(float x) {
+  return std::bit_cast<std::uint32_t>(x);
+}
+inline std::uint32_t code(Binary16 x) {
+  return x.code;
+}
+inline std::uint32_t code(Bfloat16 x) {
+  return x.code;
+}
+
 inline float widen(float x) {
   return x;
 }

@@ -6,8 +6,6 @@
 #include <chrono>
 #include <cmath>
 #include <csignal>
-#include <ctime>
-#include <fstream>
 #include <iostream>
 #include <iterator>
 #include <limits>
@@ -26,6 +24,7 @@
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
+#include "emu/machine.hpp"
 #include "studies/cell_file.hpp"
 #include "studies/data.hpp"
 #include "studies/read_file.hpp"
@@ -94,24 +93,6 @@ std::string libc() {
 #else
   return "unknown";
 #endif
-}
-
-// libm chooses its versions of exp, log, cos and tanh by the processor.
-std::string cpu() {
-  std::ifstream facts("/proc/cpuinfo");
-  for (std::string line; std::getline(facts, line);) {
-    const std::size_t colon = line.find(": ");
-    if (line.starts_with("model name") && colon != std::string::npos) return line.substr(colon + 2);
-  }
-  return "unknown";
-}
-
-std::string utc_now() {
-  const std::time_t now = std::time(nullptr);
-  std::tm parts{};
-  gmtime_r(&now, &parts);
-  char text[32];
-  return {text, std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts)};
 }
 
 std::string read_spec(const std::string& name) {
@@ -280,7 +261,7 @@ class Run {
                           .flags = HALFULP_COMPILER_FLAGS,
                           .numerics = HALFULP_NUMERICS,
                           .libc = libc(),
-                          .cpu = cpu(),
+                          .cpu = halfulp::processor_name(),  // libm chooses by it
                           .started = started_,
                           .data_sha256 = saved_.data_sha256,
                           .wall_seconds = wall_seconds(),
@@ -298,7 +279,7 @@ class Run {
   double wall_seconds() const { return before_ + seconds_since(start_); }
 
   const Options& options_;
-  std::string started_ = utc_now();
+  std::string started_ = halfulp::utc_now();
   Clock::time_point start_ = Clock::now();
   Clock::time_point last_saved_ = start_;
   CellSpec spec_;

@@ -4,11 +4,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <ctime>
-#include <fstream>
 #include <sstream>
 #include <stdexcept>
 
+#include "emu/machine.hpp"
 #include "kernels/conformance/json.hpp"
 #include "kernels/conformance/statistics.hpp"
 #include "kernels/conformance/strength.hpp"
@@ -22,14 +21,6 @@ namespace halfulp::conformance {
 namespace {
 
 constexpr std::size_t fewest_samples = 20;  // of a statistic
-
-std::string utc_now() {
-  const std::time_t now = std::time(nullptr);
-  std::tm parts{};
-  gmtime_r(&now, &parts);
-  char text[32];
-  return {text, std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts)};
-}
 
 std::string shell_quoted(const std::string& word) {
   const bool plain = !word.empty() && std::all_of(word.begin(), word.end(), [](unsigned char c) {
@@ -128,13 +119,7 @@ std::vector<Waiver> parse_waivers(const std::string& text) {
 
 std::map<std::string, std::string> environment_here() {
   std::map<std::string, std::string> found;
-  std::ifstream facts("/proc/cpuinfo");
-  for (std::string line; std::getline(facts, line);) {
-    const std::size_t colon = line.find(": ");
-    if (!line.starts_with("model name") || colon == std::string::npos) continue;
-    found["processor"] = line.substr(colon + 2);
-    break;
-  }
+  if (const std::string name = processor_name(); name != "unknown") found["processor"] = name;
   utsname system{};
   if (uname(&system) == 0) {
     found["system"] = std::string(system.sysname) + " " + system.release + " " + system.machine;

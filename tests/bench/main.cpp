@@ -1,11 +1,11 @@
 // halfulp-bench: how fast arrays are worked on by this processor, against a copy with ordinary
 // stores of as many bytes, alternated in one run. One JSON line for each row; docs/performance.md.
 #include <cstring>
-#include <fstream>
 #include <utility>
 
 #include <CLI/CLI.hpp>
 
+#include "emu/machine.hpp"
 #include "tests/bench/bench.hpp"
 
 namespace halfulp::bench {
@@ -58,18 +58,7 @@ void Bench::print(const Label& label, std::size_t elements, const std::vector<do
 
 }  // namespace halfulp::bench
 
-namespace {
-
 using namespace halfulp::bench;
-
-std::string processor_name() {
-  std::ifstream in("/proc/cpuinfo");
-  for (std::string line; std::getline(in, line);)
-    if (line.rfind("model name", 0) == 0) return line.substr(line.find(':') + 2);
-  return "unknown";
-}
-
-}  // namespace
 
 int main(int argc, char** argv) {
   CLI::App app{"Times work on arrays against a copy of as many bytes; a JSON line for each row."};
@@ -94,7 +83,7 @@ int main(int argc, char** argv) {
       ->check(CLI::IsMember(names));
   CLI11_PARSE(app, argc, argv);
   Bench bench(std::size_t{1} << log2_elements, rounds, threads);
-  std::printf("%s\n", Json{{"device_name", processor_name()},
+  std::printf("%s\n", Json{{"device_name", halfulp::processor_name()},
                            {"compiler", HALFULP_COMPILER},
                            {"elements", bench.elements()},
                            {"rounds", rounds}}

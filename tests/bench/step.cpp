@@ -1,19 +1,17 @@
 // What a training step of the character transformer costs: in binary32 next to Eigen's rate on the
 // products of the step, and with rounded operands next to binary32. One run measures all of it, in
 // rounds that take each measurement in turn, and reports medians. docs/performance.md has results.
-#include <sys/utsname.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
-#include <ctime>
-#include <fstream>
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "emu/machine.hpp"
 #include "studies/data.hpp"
 #include "studies/model.hpp"
 #include "studies/optimizer.hpp"
@@ -234,24 +232,6 @@ nlohmann::json measure(const Size& size, const Dataset& data, int rounds) {
   return result;
 }
 
-std::string cpu_name() {
-  std::ifstream info("/proc/cpuinfo");
-  for (std::string line; std::getline(info, line);) {
-    const auto colon = line.find(": ");
-    if (line.rfind("model name", 0) == 0 && colon != std::string::npos)
-      return line.substr(colon + 2);
-  }
-  utsname system{};
-  return uname(&system) == 0 ? system.machine : "unknown";
-}
-
-std::string now() {
-  const std::time_t t = std::time(nullptr);
-  char text[32];
-  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", std::gmtime(&t));
-  return text;
-}
-
 void print(const nlohmann::json& document) {
   const auto get = [](const nlohmann::json& j) { return j.get<double>(); };
   std::printf("%s, %s, %s; medians of %d rounds, processor time of one thread\n",
@@ -294,9 +274,9 @@ int main(int argc, char** argv) {
   CLI11_PARSE(app, argc, argv);
   try {
     const Dataset data = load_data(cell(sizes[0], policies[0]).data, {});
-    nlohmann::json document{
-        {"cpu", cpu_name()}, {"compiler", HALFULP_COMPILER}, {"eigen", HALFULP_EIGEN_VERSION},
-        {"date", now()},     {"rounds", tiny ? 1 : rounds},  {"batch", batch}};
+    nlohmann::json document{{"cpu", processor_name()},        {"compiler", HALFULP_COMPILER},
+                            {"eigen", HALFULP_EIGEN_VERSION}, {"date", utc_now()},
+                            {"rounds", tiny ? 1 : rounds},    {"batch", batch}};
     for (const Size& size : sizes) {
       document["sizes"].push_back(measure(size, data, tiny ? 1 : rounds));
       if (tiny) break;

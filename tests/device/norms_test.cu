@@ -4,7 +4,6 @@
 // `--bench` times 2^27 elements in rows of 1024 to 16384 against a copy, alternated.
 //
 // Exit codes: 0 passed, 1 failed, 77 no device.
-#include <bit>
 #include <cmath>
 #include <cstring>
 #include <type_traits>
@@ -20,6 +19,7 @@ using namespace halfulp;
 using halfulp_test::mix;
 using kernels::Bfloat16;
 using kernels::Binary16;
+using kernels::code;
 
 template <class T>
 constexpr Element element_of() {
@@ -27,16 +27,6 @@ constexpr Element element_of() {
     return Element::binary32;
   else
     return std::is_same_v<T, Binary16> ? Element::binary16 : Element::bfloat16;
-}
-
-std::uint32_t code(float x) {
-  return std::bit_cast<std::uint32_t>(x);
-}
-std::uint32_t code(Binary16 x) {
-  return x.code;
-}
-std::uint32_t code(Bfloat16 x) {
-  return x.code;
 }
 
 template <class T>

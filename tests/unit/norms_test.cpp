@@ -15,6 +15,7 @@
 
 #include "kernels/activations.hpp"
 #include "kernels/adamw.hpp"
+#include "kernels/halves.hpp"
 #include "kernels/norms.hpp"
 #include "kernels/norms_float32.hpp"
 #include "kernels/rotary.hpp"
@@ -63,16 +64,6 @@ std::vector<T> narrowed(const std::vector<float>& x) {
   std::vector<T> y;
   for (const float v : x) y.push_back(narrow<T>(v));
   return y;
-}
-
-std::uint32_t code(float x) {
-  return std::bit_cast<std::uint32_t>(x);
-}
-std::uint32_t code(Binary16 x) {
-  return x.code;
-}
-std::uint32_t code(Bfloat16 x) {
-  return x.code;
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 
 #include "kernels/activations.hpp"
 #include "kernels/elementary_float32.hpp"
+#include "kernels/halves.hpp"
 #include "kernels/pointwise_float32.hpp"
 
 using namespace halfulp;
@@ -48,16 +49,6 @@ double ulps(float got, double want) {
   int exponent = 0;
   std::frexp(want, &exponent);
   return std::ldexp(std::fabs(static_cast<double>(got) - want), 24 - exponent);
-}
-
-std::uint32_t code(float x) {
-  return std::bit_cast<std::uint32_t>(x);
-}
-std::uint32_t code(Binary16 x) {
-  return x.code;
-}
-std::uint32_t code(Bfloat16 x) {
-  return x.code;
 }
 
 template <class T>

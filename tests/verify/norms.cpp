@@ -8,6 +8,7 @@
 #include "emu/core/emulated.hpp"
 #include "emu/core/formats.hpp"
 #include "kernels/adamw.hpp"
+#include "kernels/halves.hpp"
 #include "kernels/norms.hpp"
 #include "kernels/norms_float32.hpp"
 #include "kernels/pointwise_float32.hpp"
@@ -25,6 +26,7 @@ namespace formats = halfulp::formats;
 namespace kernels = halfulp::kernels;
 using kernels::Bfloat16;
 using kernels::Binary16;
+using kernels::code;
 using Exact = Unpacked<u64>;
 
 const Emulated<u64> arith{formats::binary32};
@@ -34,15 +36,6 @@ constexpr Format format_of = std::is_same_v<T, float>      ? formats::binary32
                              : std::is_same_v<T, Binary16> ? formats::binary16
                                                            : formats::bfloat16;
 
-u64 code(float x) {
-  return std::bit_cast<std::uint32_t>(x);
-}
-u64 code(Binary16 x) {
-  return x.code;
-}
-u64 code(Bfloat16 x) {
-  return x.code;
-}
 template <class T>
 T element(u64 c) {
   if constexpr (std::is_same_v<T, float>)

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import shutil
 import statistics
 import subprocess
-import sys
 import time
 import tomllib
 from collections.abc import Callable
@@ -17,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from halfulp import _threads
+from halfulp import _programs, _threads
 from halfulp._blocks import quantize
 from halfulp._elementwise import round as round_array
 
@@ -88,17 +85,6 @@ def line_of(row: dict[str, Any]) -> str:
     ).rstrip()
 
 
-def _program() -> str:
-    beside = Path(sys.executable).parent / PROGRAM
-    found = str(beside) if os.access(beside, os.X_OK) else shutil.which(PROGRAM)
-    if found is None:
-        raise FileNotFoundError(
-            f"the program {PROGRAM} is neither beside {sys.executable} nor on PATH: "
-            "build it with ./dev build, which makes it together with the tests"
-        )
-    return found
-
-
 def _python_row(options: argparse.Namespace, cpp: dict[str, Any]) -> dict[str, Any]:
     """The same from Python, beside the row in C++: with an array for the result where it may be
     given, else with a new one each time."""
@@ -146,7 +132,10 @@ _IN_PYTHON = {
 def bench_command(options: argparse.Namespace) -> int:
     """Runs halfulp-bench and judges its rows; exit code 1 with --check if one is missed."""
     targets = read_targets(Path(options.targets or TARGETS))
-    command = [_program(), "--rounds", str(options.rounds)]
+    program = _programs.find(
+        PROGRAM, "build it with ./dev build, which makes it together with the tests"
+    )
+    command = [program, "--rounds", str(options.rounds)]
     command += ["--log2-elements", str(options.log2_elements), "--threads", options.threads]
     if options.only is not None:
         if not all(options.only.split(",")):

@@ -5,15 +5,12 @@ JSON Lines.
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
+from halfulp import _programs
 from halfulp._conform_records import Record
 
 PROGRAM = "halfulp-conform"
@@ -23,14 +20,7 @@ _JUDGED = (0, 1, 4)
 
 def program() -> str:
     """The path of halfulp-conform. Raises FileNotFoundError."""
-    beside = Path(sys.executable).parent / PROGRAM
-    found = str(beside) if os.access(beside, os.X_OK) else shutil.which(PROGRAM)
-    if found is None:
-        raise FileNotFoundError(
-            f"the program {PROGRAM} is neither beside {sys.executable} nor on PATH; "
-            "./dev build makes it"
-        )
-    return found
+    return _programs.find(PROGRAM, "./dev build makes it")
 
 
 def run_program(
