@@ -40,6 +40,19 @@ struct AdamWScalars {
         root(std::sqrt(1 - std::pow(o.beta2, o.step))) {}
 };
 
+// All of them rounded to binary32, as adamw() over Native<float> rounds them.
+struct AdamWFloats {
+  float keep, beta1, new1, beta2, new2, size, root, epsilon;
+  bool lerp;
+
+  explicit AdamWFloats(const AdamWOptions& o) : lerp(o.lerp) {
+    const AdamWScalars s(o);
+    const auto c = [](double x) { return static_cast<float>(x); };
+    keep = c(s.keep), beta1 = c(o.beta1), new1 = c(s.new1), beta2 = c(o.beta2), new2 = c(s.new2);
+    size = c(s.size), root = c(s.root), epsilon = c(o.epsilon);
+  }
+};
+
 template <class A>
 AdamWState<typename A::value_type> adamw(const A& arith, const AdamWOptions& o,
                                          const AdamWScalars& s,

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <stdexcept>
+#include <string>
 #include <type_traits>
 
 #include "emu/arrays/control_word.hpp"
@@ -27,14 +29,40 @@ template <class T>
   for (std::size_t i = 0; i < n; ++i) y[i] = narrow<T>(x[i] / (1.0F + e[i]));
 }
 
-// What a step has in common for all elements, rounded to binary32 as kernels/adamw.hpp rounds it.
-struct Step {
-  float keep, beta1, new1, beta2, new2, size, root, epsilon;
-  bool lerp;
-};
+template <class T>
+[[gnu::always_inline]] inline void turn_halves(const T* h, const T* c, const T* s, T* y,
+                                               std::size_t half) {
+  for (std::size_t i = 0; i < half; ++i) {
+    const float p = widen(h[i]), q = widen(h[i + half]), cosine = widen(c[i]), sine = widen(s[i]);
+    y[i] = narrow<T>(p * cosine - q * sine);
+    y[i + half] = narrow<T>(q * cosine + p * sine);
+  }
+}
+template <class T>
+[[gnu::always_inline]] inline void turn_interleaved(const T* h, const T* c, const T* s, T* y,
+                                                    std::size_t half) {
+  for (std::size_t i = 0; i < half; ++i) {
+    const float p = widen(h[2 * i]), q = widen(h[2 * i + 1]);
+    const float cosine = widen(c[i]), sine = widen(s[i]);
+    y[2 * i] = narrow<T>(p * cosine - q * sine);
+    y[2 * i + 1] = narrow<T>(q * cosine + p * sine);
+  }
+}
+template <class T>
+[[gnu::always_inline]] inline void turn_rows(const RotaryShape& shape, Pairing pairing, const T* x,
+                                             const T* c, const T* s, T* y, std::size_t begin,
+                                             std::size_t end) {
+  for (std::size_t row = begin; row < end; ++row) {
+    const std::size_t at = row * shape.width, angle = shape.angles(row);
+    if (pairing == Pairing::halves)
+      turn_halves(x + at, c + angle, s + angle, y + at, shape.width / 2);
+    else
+      turn_interleaved(x + at, c + angle, s + angle, y + at, shape.width / 2);
+  }
+}
 
 template <class T, bool lerp>
-[[gnu::always_inline]] inline void steps(const Step& s, T* w, const T* g, float* m, float* v,
+[[gnu::always_inline]] inline void steps(const AdamWFloats& s, T* w, const T* g, float* m, float* v,
                                          std::size_t n) {
   for (std::size_t i = 0; i < n; ++i) {
     const float gradient = widen(g[i]), kept = widen(w[i]) * s.keep;
@@ -48,8 +76,8 @@ template <class T, bool lerp>
   }
 }
 template <class T>
-[[gnu::always_inline]] inline void all_steps(const Step& s, T* w, const T* g, float* m, float* v,
-                                             std::size_t n) {
+[[gnu::always_inline]] inline void all_steps(const AdamWFloats& s, T* w, const T* g, float* m,
+                                             float* v, std::size_t n) {
   if (s.lerp)
     steps<T, true>(s, w, g, m, v, n);
   else
@@ -61,16 +89,21 @@ template <class T>
   HALFULP_LEVELS(void, products_##name, (const float* x, const float* z, T* y, std::size_t n),    \
                  products(x, z, y, n))                                                            \
   HALFULP_LEVELS(void, quotients_##name, (const float* x, const float* z, T* y, std::size_t n),   \
-                 quotients(x, z, y, n))
+                 quotients(x, z, y, n))                                                           \
+  HALFULP_LEVELS(void, turn_##name,                                                               \
+                 (const RotaryShape& shape, Pairing pairing, const T* x, const T* c, const T* s,  \
+                  T* y, std::size_t begin, std::size_t end),                                      \
+                 turn_rows(shape, pairing, x, c, s, y, begin, end))
 HALFULP_POINTWISE(float, float)
 HALFULP_POINTWISE(Binary16, half)
 HALFULP_POINTWISE(Bfloat16, bfloat)
 #undef HALFULP_POINTWISE
 HALFULP_LEVELS(void, steps_float,
-               (const Step& s, float* w, const float* g, float* m, float* v, std::size_t n),
+               (const AdamWFloats& s, float* w, const float* g, float* m, float* v, std::size_t n),
                all_steps(s, w, g, m, v, n))
 HALFULP_LEVELS(void, steps_bfloat,
-               (const Step& s, Bfloat16* w, const Bfloat16* g, float* m, float* v, std::size_t n),
+               (const AdamWFloats& s, Bfloat16* w, const Bfloat16* g, float* m, float* v,
+                std::size_t n),
                all_steps(s, w, g, m, v, n))
 
 template <class T>
@@ -80,18 +113,21 @@ struct Loops<float> {
   static constexpr auto widen = widen_float;
   static constexpr auto products = products_float;
   static constexpr auto quotients = quotients_float;
+  static constexpr auto turn = turn_float;
 };
 template <>
 struct Loops<Binary16> {
   static constexpr auto widen = widen_half;
   static constexpr auto products = products_half;
   static constexpr auto quotients = quotients_half;
+  static constexpr auto turn = turn_half;
 };
 template <>
 struct Loops<Bfloat16> {
   static constexpr auto widen = widen_bfloat;
   static constexpr auto products = products_bfloat;
   static constexpr auto quotients = quotients_bfloat;
+  static constexpr auto turn = turn_bfloat;
 };
 
 // body(values, y, count) for pieces of x as floats.
@@ -130,14 +166,29 @@ void silu_array(const T* x, T* y, std::size_t n, int threads, VectorLevel level)
 }
 
 template <class T>
+void rotary_array(const RotaryShape& shape, Pairing pairing, const T* x, const T* cosine,
+                  const T* sine, T* y, int threads, VectorLevel level) {
+  if (shape.width % 2 != 0) {
+    throw std::invalid_argument("rotary positions turn pairs, but the width is " +
+                                std::to_string(shape.width) + "; it must be even");
+  }
+  const std::size_t rows = shape.rows(), useful = rows * shape.width / elements_worth_a_thread;
+  const std::size_t parts =
+      std::clamp<std::size_t>(useful, 1, static_cast<std::size_t>(std::max(1, threads)));
+  const std::size_t share = (rows + parts - 1) / parts;
+  parallel_parts(parts, [&](std::size_t k) {
+    const ControlWord guard;  // of this thread
+    const std::size_t begin = std::min(rows, k * share);
+    Loops<T>::turn[level](shape, pairing, x, cosine, sine, y, begin, std::min(rows, begin + share));
+  });
+}
+
+template <class T>
 void adamw_array(const AdamWOptions& o, T* parameter, const T* gradient, float* first,
                  float* second, std::size_t n, int threads, VectorLevel level) {
-  const AdamWScalars s(o);
-  const auto c = [](double x) { return number(Native<float>{}, x); };
   parallel_ranges(n, threads, [&](std::size_t begin, std::size_t end) {
     const ControlWord guard;  // of this thread
-    const Step step{c(s.keep), c(o.beta1), c(s.new1),    c(o.beta2), c(s.new2),
-                    c(s.size), c(s.root),  c(o.epsilon), o.lerp};
+    const AdamWFloats step(o);
     T* w = parameter + begin;
     const T* g = gradient + begin;
     if constexpr (std::is_same_v<T, float>)
@@ -147,9 +198,11 @@ void adamw_array(const AdamWOptions& o, T* parameter, const T* gradient, float* 
   });
 }
 
-#define HALFULP_INSTANCES(T)                                                \
-  template void gelu_array<T>(const T*, T*, std::size_t, int, VectorLevel); \
-  template void silu_array<T>(const T*, T*, std::size_t, int, VectorLevel);
+#define HALFULP_INSTANCES(T)                                                                   \
+  template void gelu_array<T>(const T*, T*, std::size_t, int, VectorLevel);                    \
+  template void silu_array<T>(const T*, T*, std::size_t, int, VectorLevel);                    \
+  template void rotary_array<T>(const RotaryShape&, Pairing, const T*, const T*, const T*, T*, \
+                                int, VectorLevel);
 HALFULP_INSTANCES(float)
 HALFULP_INSTANCES(Binary16)
 HALFULP_INSTANCES(Bfloat16)

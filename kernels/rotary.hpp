@@ -15,6 +15,17 @@ namespace halfulp::kernels {
 
 enum class Pairing : std::uint8_t { halves, interleaved };
 
+// Rows of `width` coordinates, (batch, positions, heads, width); cosines and sines are (positions,
+// width / 2).
+struct RotaryShape {
+  std::size_t batch = 0, positions = 0, heads = 0, width = 0;  // width is even
+
+  std::size_t rows() const { return batch * positions * heads; }
+  std::size_t angles(std::size_t row) const {  // where a row's begin
+    return row / heads % positions * (width / 2);
+  }
+};
+
 // Of one head of `width` coordinates; out may be h. fused: the second product by fma.
 template <class A>
 void rotary(const A& arith, Pairing pairing, bool fused, std::size_t width,

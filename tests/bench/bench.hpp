@@ -102,6 +102,7 @@ void units(Bench& bench);
 void attention(Bench& bench);
 void integers(Bench& bench);
 void norms(Bench& bench);
+void pointwise(Bench& bench);
 void softmax(Bench& bench);
 
 }  // namespace halfulp::bench

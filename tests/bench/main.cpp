@@ -65,7 +65,8 @@ int main(int argc, char** argv) {
   const std::vector<std::pair<std::string, void (*)(Bench&)>> families = {
       {"rounding", rounding}, {"arithmetic", arithmetic}, {"blocks", blocks},
       {"products", products}, {"units", units},           {"attention", attention},
-      {"integers", integers}, {"norms", norms},           {"softmax", softmax}};
+      {"integers", integers}, {"norms", norms},           {"pointwise", pointwise},
+      {"softmax", softmax}};
   int rounds = 9;
   int log2_elements = 24;
   std::vector<int> threads = {1, 2};

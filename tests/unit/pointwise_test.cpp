@@ -2,6 +2,7 @@
 // binary64.
 #include <bit>
 #include <catch2/catch_test_macros.hpp>
+#include <catch2/matchers/catch_matchers.hpp>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -82,6 +83,47 @@ void check_arrays() {
 }
 
 template <class T>
+void check_turns() {
+  for (const std::size_t width : {0u, 2u, 6u, 34u, 128u, 10000u}) {  // the last for two threads
+    const RotaryShape of{2, 5, 3, width};
+    const std::size_t n = of.rows() * width, angles = of.positions * width / 2;
+    std::vector<T> x, cosine, sine;
+    for (const float v : numbers(n)) x.push_back(narrow<T>(v));
+    for (std::size_t i = 0; i < angles; ++i) {
+      const float angle = 0.37F * static_cast<float>(i);
+      cosine.push_back(narrow<T>(i == 1 ? INFINITY : std::cos(angle)));
+      sine.push_back(narrow<T>(i == 2 ? NAN : std::sin(angle)));
+    }
+    const auto floats = [](const std::vector<T>& from) {
+      std::vector<float> to;
+      for (const T v : from) to.push_back(widen(v));
+      return to;
+    };
+    const std::vector<float> wide = floats(x), c = floats(cosine), s = floats(sine);
+    for (const Pairing pairing : {Pairing::halves, Pairing::interleaved}) {
+      std::vector<float> want(n);
+      for (std::size_t row = 0; row < of.rows(); ++row) {
+        // Batch, position, head, written out: the position decides the angles.
+        const std::size_t position = row % (of.positions * of.heads) / of.heads;
+        rotary(Native<float>{}, pairing, false, width, wide.data() + row * width,
+               c.data() + position * (width / 2), s.data() + position * (width / 2),
+               want.data() + row * width);
+      }
+      for (const VectorLevel level : vector_levels()) {
+        for (const int threads : {1, 3}) {
+          std::vector<T> y = x;  // in place
+          rotary_array(of, pairing, y.data(), cosine.data(), sine.data(), y.data(), threads, level);
+          std::size_t wrong = 0;
+          for (std::size_t i = 0; i < n; ++i) wrong += code(y[i]) != code(narrow<T>(want[i]));
+          INFO("width " << width << " threads " << threads);
+          CHECK(wrong == 0);
+        }
+      }
+    }
+  }
+}
+
+template <class T>
 void check_steps() {
   std::mt19937 g(5);
   std::normal_distribution<float> normal;
@@ -128,6 +170,15 @@ TEST_CASE("GELU and SiLU of arrays are the plain code's, bit for bit") {
   check_arrays<float>();
   check_arrays<Binary16>();
   check_arrays<Bfloat16>();
+}
+
+TEST_CASE("rotary positions of arrays are the plain code's, bit for bit") {
+  check_turns<float>();
+  check_turns<Binary16>();
+  check_turns<Bfloat16>();
+  float x[3] = {};
+  CHECK_THROWS_WITH(rotary_array<float>({1, 1, 1, 3}, Pairing::halves, x, x, x, x),
+                    "rotary positions turn pairs, but the width is 3; it must be even");
 }
 
 TEST_CASE("AdamW of arrays is the plain code's, bit for bit") {
