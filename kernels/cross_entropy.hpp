@@ -47,8 +47,8 @@ typename A::value_type logit(const A& arith, std::size_t d, const typename A::va
 }
 
 template <class A>
-bool is_below(const A& arith, const typename A::value_type& x,
-              const typename A::value_type& limit) {
+constexpr bool is_below(const A& arith, const typename A::value_type& x,
+                        const typename A::value_type& limit) {
   const auto least = arith.sub(arith.zero(), limit, 0);
   return is_less(x, limit) && is_less(least, x);
 }

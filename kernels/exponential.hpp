@@ -65,9 +65,10 @@ inline Pair<float> exp_pair(float x) {
 
 // log v, v > 0 and normal: 2·artanh z, z = (m − 1)/(m + 1), v = m·2^e; a few units of the last
 // place, and the same bits on every processor, where libm has variants.
-inline double log_of(double v) {
-  int e = 0;
-  double m = std::frexp(v, &e);
+constexpr double log_of(double v) {
+  const auto bits = std::bit_cast<std::uint64_t>(v);
+  int e = static_cast<int>(bits >> 52) - 1022;
+  double m = std::bit_cast<double>((bits & ~(0x7ffULL << 52)) | 0x3feULL << 52);  // in [½, 1)
   if (m < 0.70710678118654757) {
     m *= 2;
     --e;

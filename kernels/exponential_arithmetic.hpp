@@ -1,23 +1,25 @@
 // Arithmetic objects with exp, log and exp_pair, for softmax.hpp and cross_entropy.hpp.
 #pragma once
 
+#include <bit>
 #include <cmath>
+#include <limits>
 
 #include "emu/core/emulated.hpp"
-#include "kernels/elementary_float32.hpp"
+#include "kernels/elementary.hpp"
 #include "kernels/exponential.hpp"
 
 namespace halfulp::kernels {
 
 // binary32: exp within 0.501 ulp, log within 0.51, both the same bits on every processor.
 struct Float32Exponential : Native<float> {
-  static float exp(float x, u64 /*site*/) {
-    float y = 0;
-    exp_float32(&x, &y, 1);
-    return y;
+  static constexpr float exp(float x, u64 /*site*/) {
+    return x == x ? elementary::exp_float(x) : std::bit_cast<float>(0x7fc00000U);
   }
-  static float log(float x, u64 /*site*/) {
-    if (!(x > 0) || !std::isfinite(x)) return std::log(x);
+  static constexpr float log(float x, u64 /*site*/) {
+    constexpr float infinity = std::numeric_limits<float>::infinity();
+    if (!(x > 0)) return x == 0 ? -infinity : std::numeric_limits<float>::quiet_NaN();
+    if (x == infinity) return x;
     return static_cast<float>(exponential::log_of(static_cast<double>(x)));
   }
   static Pair<float> exp_pair(float x, u64 /*site*/) { return exponential::exp_pair(x); }

@@ -50,20 +50,24 @@ struct ScaledLayout {
   MatmulShape shape;
   std::size_t a_rows = 0, a_block = 0, b_columns = 0, b_block = 0;
 
-  static std::size_t index(std::size_t i, std::size_t block) { return block == 0 ? 0 : i / block; }
-  static std::size_t count(std::size_t n, std::size_t block) {
+  static constexpr std::size_t index(std::size_t i, std::size_t block) {
+    return block == 0 ? 0 : i / block;
+  }
+  static constexpr std::size_t count(std::size_t n, std::size_t block) {
     return block == 0 ? 1 : (n + block - 1) / block;
   }
-  std::size_t a_scales() const { return count(shape.k, a_block); }    // of a row
-  std::size_t b_scales() const { return count(shape.n, b_columns); }  // of a row of b_scale
-  std::size_t a_scale_at(std::size_t row, std::size_t k) const {
+  constexpr std::size_t a_scales() const { return count(shape.k, a_block); }  // of a row
+  constexpr std::size_t b_scales() const {
+    return count(shape.n, b_columns);
+  }  // of a row of b_scale
+  constexpr std::size_t a_scale_at(std::size_t row, std::size_t k) const {
     return index(row, a_rows) * a_scales() + index(k, a_block);
   }
-  std::size_t b_scale_at(std::size_t k, std::size_t column) const {
+  constexpr std::size_t b_scale_at(std::size_t k, std::size_t column) const {
     return index(k, b_block) * b_scales() + index(column, b_columns);
   }
   // Where the block of K that begins at `from` ends.
-  std::size_t block_end(std::size_t from) const {
+  constexpr std::size_t block_end(std::size_t from) const {
     std::size_t to = shape.k;
     for (const std::size_t block : {a_block, b_block})
       if (block != 0) to = std::min(to, (from / block + 1) * block);

@@ -45,27 +45,27 @@ struct RunningSum {
 namespace detail {
 
 template <class V>
-bool is_less(const V& x, const V& y) {
+constexpr bool is_less(const V& x, const V& y) {
   return x < y;
 }
 template <class S>
-bool is_less(const Unpacked<S>& x, const Unpacked<S>& y) {
+constexpr bool is_less(const Unpacked<S>& x, const Unpacked<S>& y) {
   return compare(x, y) == Ordering::less;
 }
 
 enum class RowKind : std::uint8_t { empty, ordinary, lowest, highest, nan };  // lowest: all −∞
 
 template <class V>
-bool is_nan_value(const V& x) {
+constexpr bool is_nan_value(const V& x) {
   return x != x;
 }
 template <class S>
-bool is_nan_value(const Unpacked<S>& x) {
+constexpr bool is_nan_value(const Unpacked<S>& x) {
   return x.kind == Kind::nan;
 }
 // x − x is NaN of an infinity.
 template <class A>
-bool is_infinite(const A& arith, const typename A::value_type& x) {
+constexpr bool is_infinite(const A& arith, const typename A::value_type& x) {
   return !is_nan_value(x) && is_nan_value(arith.sub(x, x, 0));
 }
 
@@ -76,8 +76,8 @@ struct Maximum {
 };
 
 template <class A>
-Maximum<typename A::value_type> maximum(const A& arith, const typename A::value_type* x,
-                                        std::size_t n) {
+constexpr Maximum<typename A::value_type> maximum(const A& arith, const typename A::value_type* x,
+                                                  std::size_t n) {
   Maximum<typename A::value_type> m;
   for (std::size_t i = 0; i < n; ++i) {
     if (is_nan_value(x[i])) return {x[i], RowKind::nan};
@@ -103,8 +103,8 @@ Pair<typename A::value_type> sum_of_pairs(const A& arith, const typename A::valu
 
 // One more element, not NaN. α = exp(0) = 1 is not computed: only changes of the maximum cost.
 template <class A>
-void take(const A& arith, const typename A::value_type& x, u64 i,
-          RunningSum<typename A::value_type>& run) {
+constexpr void take(const A& arith, const typename A::value_type& x, u64 i,
+                    RunningSum<typename A::value_type>& run) {
   const auto one = arith.exp(arith.zero(), 0);
   if (!run.any) {
     run = {x, one, true};
@@ -120,9 +120,10 @@ void take(const A& arith, const typename A::value_type& x, u64 i,
 
 // The two together; associative in exact arithmetic only.
 template <class A>
-RunningSum<typename A::value_type> merge(const A& arith,
-                                         const RunningSum<typename A::value_type>& a,
-                                         const RunningSum<typename A::value_type>& b, u64 i) {
+constexpr RunningSum<typename A::value_type> merge(const A& arith,
+                                                   const RunningSum<typename A::value_type>& a,
+                                                   const RunningSum<typename A::value_type>& b,
+                                                   u64 i) {
   if (!a.any) return b;
   if (!b.any) return a;
   const bool first = detail::is_less(a.maximum, b.maximum);
@@ -134,8 +135,9 @@ RunningSum<typename A::value_type> merge(const A& arith,
 
 // −∞ is passed over: it adds nothing. Not for rows with NaN or +∞.
 template <class A>
-RunningSum<typename A::value_type> running_sum(const A& arith, const typename A::value_type* x,
-                                               std::size_t n) {
+constexpr RunningSum<typename A::value_type> running_sum(const A& arith,
+                                                         const typename A::value_type* x,
+                                                         std::size_t n) {
   RunningSum<typename A::value_type> run;
   for (std::size_t i = 0; i < n; ++i) {
     if (!detail::is_infinite(arith, x[i])) take(arith, x[i], i, run);

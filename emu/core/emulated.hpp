@@ -115,11 +115,11 @@ template <class T>
 struct Native {
   using value_type = T;
 
-  T zero() const { return T{0}; }
-  T add(T x, T y, u64 /*site*/) const { return x + y; }
-  T sub(T x, T y, u64 /*site*/) const { return x - y; }
-  T mul(T x, T y, u64 /*site*/) const { return x * y; }
-  T div(T x, T y, u64 /*site*/) const { return x / y; }
+  constexpr T zero() const { return T{0}; }
+  constexpr T add(T x, T y, u64 /*site*/) const { return x + y; }
+  constexpr T sub(T x, T y, u64 /*site*/) const { return x - y; }
+  constexpr T mul(T x, T y, u64 /*site*/) const { return x * y; }
+  constexpr T div(T x, T y, u64 /*site*/) const { return x / y; }
   T sqrt(T x, u64 /*site*/) const { return std::sqrt(x); }
   T fma(T x, T y, T z, u64 /*site*/) const { return std::fma(x, y, z); }
   T scale(T x, int n, u64 /*site*/) const { return std::ldexp(x, n); }
