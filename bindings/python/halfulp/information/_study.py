@@ -17,10 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from halfulp.information._estimators import estimate
-from halfulp.information._exact import exact
-from halfulp.information._icosahedron import icosahedron
-from halfulp.information._network import BOUNDS, Run, Training, train
+from halfulp.information._measure import METHODS, OPTIONS, SUBSET, measure
+from halfulp.information._network import Training, train
 
 NAME = "information"
 QUESTION = "Does the compression of a layer depend on its precision, or on the estimator?"
@@ -36,9 +34,9 @@ FORMATS = {
     "E5M2": "float8_e5m2",
     "E2M1": "float4_e2m1fn",
 }
+ACTIVATIONS = ("tanh", "relu", "leaky-relu")
 ROUNDINGS = {"nearest": "nearest-even", "stochastic": "stochastic"}
-METHODS = ("exact", "binning", "bin-size", "ebab", "exact-256", "kde", "akde")
-SUBSET = 256  # rows for the kernels, whose time grows with the square
+CURVES = ("train_loss", "test_loss", "train_accuracy", "test_accuracy")
 
 
 @dataclass(frozen=True)
@@ -51,10 +49,8 @@ class Size:
 
 
 SIZES = {
-    "quick": Size(
-        tuple(n for n in FORMATS if n != "E8M4"), ("tanh", "relu"), 10, epochs=150, records=7
-    ),
-    "full": Size(tuple(FORMATS), ("tanh", "relu"), 30, epochs=2000, records=20),
+    "quick": Size(tuple(n for n in FORMATS if n != "E8M4"), ACTIVATIONS, 10, epochs=150, records=7),
+    "full": Size(tuple(FORMATS), ACTIVATIONS, 30, epochs=2000, records=20),
 }
 
 
@@ -81,52 +77,36 @@ def cells(size: Size) -> list[Cell]:
     ]
 
 
-def measure(run: Run, activation: str) -> dict[str, NDArray[np.float32]]:
-    """By method (seeds, epochs, layers, 2): I(X;T) and I(T;Y) in bits."""
-    _, y = icosahedron()
-    rows = np.sort(np.random.default_rng(0).permutation(len(y))[:SUBSET])
-    shape = (len(run.layers[0][0]), len(run.epochs), len(run.layers[0]), 2)
-    found = {method: np.full(shape, np.nan, np.float32) for method in METHODS}
-    for e, layers in enumerate(run.layers):
-        for i, layer in enumerate(layers):
-            hidden_relu = activation == "relu" and i < len(layers) - 1
-            low, high = (0.0, BOUNDS["relu"]) if hidden_relu else (-1.0, 1.0)
-            for s, t in enumerate(layer):
-                of = {
-                    "exact": exact(t, y),
-                    "binning": estimate(t, y, method="binning", low=low, high=high),
-                    "bin-size": estimate(t, y, method="bin-size"),
-                    "ebab": estimate(t, y, method="ebab"),
-                    "exact-256": exact(t[rows], y[rows]),
-                    "kde": estimate(t[rows], y[rows], method="kde"),
-                    "akde": estimate(t[rows], y[rows], method="akde"),
-                }
-                for method, value in of.items():
-                    found[method][s, e, i] = value.i_xt, value.i_ty
-    return found
-
-
-def run_cell(cell: Cell, size: Size, folder: Path) -> None:
-    """Trains and measures; writes one HDF5 file."""
-    training = Training(
+def training_of(cell: Cell, size: Size) -> Training:
+    return Training(
         FORMATS[cell.name],
         ROUNDINGS[cell.rounding],
         cell.activation,
         epochs=size.epochs,
         records=size.records,
     )
+
+
+def content(cell: Cell, size: Size) -> str:
+    """All that decides a cell's results; a file with another one is made anew."""
+    return json.dumps([asdict(training_of(cell, size)), size.seeds, METHODS, OPTIONS, SUBSET])
+
+
+def run_cell(cell: Cell, size: Size, folder: Path) -> None:
+    """Trains and measures; writes one HDF5 file."""
+    training = training_of(cell, size)
     run = train(training, list(range(size.seeds)))
     path = folder / f"{cell.label}.h5"
     part = path.with_suffix(".part")
     with h5py.File(part, "w") as file:
         for key, value in asdict(training).items():
             file.attrs[key] = value
-        file.attrs["size"] = json.dumps(asdict(size))
+        file.attrs["content"] = content(cell, size)
         file["epochs"] = run.epochs
-        for key in ("train_loss", "test_loss", "train_accuracy", "test_accuracy"):
+        for key in CURVES:
             file[key] = np.stack(getattr(run, key), axis=1)  # (seeds, epochs)
-        for method, values in measure(run, cell.activation).items():
-            file[f"information/{method}"] = values
+        for name, values in measure(run, cell.activation).items():
+            file[name] = values
     part.replace(path)
 
 
@@ -156,11 +136,12 @@ def from_json(text: str) -> None:
     run_cell(Cell(**cell), Size(**size), Path(folder))
 
 
-def is_finished(path: Path, size: Size) -> bool:
+def is_finished(folder: Path, cell: Cell, size: Size) -> bool:
+    path = folder / f"{cell.label}.h5"
     if not path.is_file():
         return False
     with h5py.File(path) as file:
-        return bool(file.attrs["size"] == json.dumps(asdict(size)))
+        return bool(file.attrs.get("content") == content(cell, size))
 
 
 def run_study(
@@ -177,7 +158,7 @@ def run_study(
     size = SIZES[size_name]
     folder = Path("results") / f"{NAME}-{size_name}" if out is None else Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    todo = [c for c in cells(size) if not is_finished(folder / f"{c.label}.h5", size)]
+    todo = [c for c in cells(size) if not is_finished(folder, c, size)]
     started = time.perf_counter()
     with ThreadPoolExecutor(jobs or min(2, os.cpu_count() or 1)) as pool:
         tasks = [(cell, size, str(folder)) for cell in todo]
