@@ -16,6 +16,7 @@ from halfulp import cli
 from halfulp.information import _measure as measuring
 from halfulp.information import _network as network
 from halfulp.information import _page as pages
+from halfulp.information import _results as statistics
 from halfulp.information import _study as study
 
 
@@ -238,7 +239,7 @@ def test_training_learns_and_repeats() -> None:
 
 
 def test_intervals() -> None:
-    mean, half, least = study.interval(np.array([1.0, 2, 3, 4, 5]))
+    mean, half, least = statistics.interval(np.array([1.0, 2, 3, 4, 5]))
     assert mean == 3
     assert half == pytest.approx(2.7764451 * np.sqrt(2.5 / 5))
     assert least == pytest.approx((2.7764451 + 0.9409646) * np.sqrt(2.5 / 5), rel=1e-5)
@@ -256,7 +257,7 @@ def test_a_tiny_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = page.read_text()
     assert text.endswith("## Reading\nby hand\n")
     assert "old" not in text
-    for file in (*pages.FIGURES, "page-planes.png", "page-compression.png", "page-planes.gif"):
+    for file in (*pages.FIGURES, *(f"page-{name}" for name in pages.FIGURES)):
         assert (tmp_path / file).stat().st_size > 5000
     with h5py.File(tmp_path / "E8M1-nearest-tanh.h5") as file:
         exact = file["information/exact"][()]
@@ -266,7 +267,7 @@ def test_a_tiny_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert (np.diff(exact, axis=2)[..., 0] <= 1e-6).all(), "data processing, all layers"
         binning = file["information/binning"][()]
         assert (binning[..., 0] <= exact[..., 0] + 1e-6).all(), "bins are a function of T"
-    results = study.Results(tmp_path, size)
+    results = statistics.Results(tmp_path, size)
     zero = results.compression(study.Cell("FP32", "nearest", "tanh"), "exact")
     assert (zero >= 0).all()
 
