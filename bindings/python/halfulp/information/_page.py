@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shutil import copyfile
 from typing import Any
 
 import numpy as np
@@ -116,8 +117,8 @@ def animate(results: Results, path: Path) -> None:
     )
 
 
-def write_figures(results: Results, summary: dict[str, Any], folder: Path, stem: str = "") -> None:
-    names = [folder / f"{stem}{name}" for name in FIGURES]
+def write_figures(results: Results, summary: dict[str, Any], folder: Path) -> None:
+    names = [folder / name for name in FIGURES]
     planes(results).savefig(names[0], dpi=90)
     compression(results).savefig(names[1], dpi=90)
     errors(results, summary).savefig(names[2], dpi=90)
@@ -201,6 +202,7 @@ def error_of(of: dict[str, Any]) -> str:
 def error_table(summary: dict[str, Any], activation: str) -> str:
     chosen = rows_of(summary, activation)
     rows = [[method, *[error_of(row["errors"][method]) for row in chosen]] for method in ESTIMATES]
+    rows.append(["repeating", *[f"{row['repeating']:.0%}" for row in chosen]])
     return table(["method", *[row["format"] for row in chosen]], rows)
 
 
@@ -254,7 +256,7 @@ def method_section(results: Results, summary: dict[str, Any], command: str) -> s
     learnt = sum(row["fitted"] for row in summary["cells"] if row["format"] == "E2M1")
     of_all = size.seeds * sum(row["format"] == "E2M1" for row in summary["cells"])
     broken = (
-        f"Positive control: E2M1, known to be too narrow, fits {learnt} of {of_all} networks. "
+        f"\nPositive control: E2M1, known to be too narrow, fits {learnt} of {of_all} networks."
         if of_all
         else ""
     )
@@ -287,17 +289,20 @@ method for all formats, roundings, activations and layers together
 their number. A network counts as fitted above 90% of the training rows: k alone gives 87.5%.
 
 Controls before each run: binary32 through the path of emulation (every operand rounded) gives the
-bits of binary32 without it, for every activation. {broken}
+bits of binary32 without it, for every activation.{broken}
 
 Made by `{command}`{seconds} (halfulp {__version__}).
 """
 
 
-def write_page(results: Results, page: Path, command: str, summary: dict[str, Any]) -> None:
-    """Method and results; figures beside it, named after it."""
+def write_page(
+    results: Results, page: Path, command: str, summary: dict[str, Any], figures: Path
+) -> None:
+    """Method and results; the figures of that folder beside it, named after it."""
     size, stem = results.size, page.stem
     page.parent.mkdir(parents=True, exist_ok=True)
-    write_figures(results, summary, page.parent, f"{stem}-")
+    for name in FIGURES:
+        copyfile(figures / name, page.with_name(f"{stem}-{name}"))
     other = stem.removesuffix("-full") if stem.endswith("-full") else f"{stem}-full"
     beside = page.with_name(f"{other}.md").is_file()
     text = "# The information plane, exact\n\n"
@@ -326,7 +331,9 @@ def write_page(results: Results, page: Path, command: str, summary: dict[str, An
 Estimate less count of I(X;T) on the same rows, bits: mean over records and layers, ± over seeds;
 rounded to nearest. {" and ".join(f"`{m}`" for m in REFUSING)}, which are for continuous values,
 refuse a layer of which more than 5% of the {SUBSET} rows repeat another, `kl` also one with rows at
-no distance: the share of layers that they refused stands beside the error on the others.
+no distance: the share of layers that they refused stands beside the error on the others, which
+is left out where fewer than three seeds have one. *repeating*: the share of those layers of which
+more than 5% of all 4096 rows repeat another, which they would refuse if they saw all.
 
 """
     for activation in size.activations:

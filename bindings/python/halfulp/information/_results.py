@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from halfulp.information._estimators import MOST_TIES
 from halfulp.information._measure import METHODS, ON_A_SUBSET, REFUSING
 from halfulp.information._study import CURVES, Cell, Size, cells
 
@@ -20,6 +21,7 @@ COMPARED = ("exact", "binning", "bin-size", "ebab", "exact-256", "kde", "akde", 
 ESTIMATES = tuple(m for m in METHODS if not m.startswith("exact"))
 CORRELATED = ("exact", "binning", "kde")
 PERMUTATIONS = 9999
+ROWS = 4096
 
 
 def interval(values: Array) -> tuple[float, float, float]:
@@ -69,6 +71,7 @@ class Results:
         self.information: dict[str, dict[str, Array]] = {}
         self.curves: dict[str, dict[str, Array]] = {}
         self.top_bin: dict[str, Array] = {}
+        self.distinct: dict[str, Array] = {}
         for cell in self.cells:
             with h5py.File(folder / f"{cell.label}.h5") as file:
                 self.epochs = file["epochs"][()]
@@ -76,6 +79,7 @@ class Results:
                 self.information[cell.label] = {m: of[m][()].astype(float) for m in METHODS}
                 self.curves[cell.label] = {k: file[k][()] for k in CURVES}
                 self.top_bin[cell.label] = file["top_bin"][()]
+                self.distinct[cell.label] = file["distinct"][()]
         self.layers = self.information[self.cells[0].label]["exact"].shape[2]
 
     def compression(self, cell: Cell, method: str) -> Array:
@@ -93,7 +97,7 @@ class Results:
     def error(self, cell: Cell, method: str) -> dict[str, Any]:
         """Of I(X;T) and I(T;Y) against the count of the same rows: mean over records and layers,
         then [mean, half interval] over seeds; the mean magnitude of I(X;T)'s; and, of methods that
-        refuse, the share of layers refused. None where no seed has a value."""
+        refuse, the share of layers refused. None where fewer than three seeds have a value."""
         of = self.information[cell.label]
         error = of[method] - of["exact-256" if method in ON_A_SUBSET else "exact"]
         if method in REFUSING:
@@ -105,7 +109,7 @@ class Results:
             some = asked.any(axis=(1, 2))
             sums = np.where(asked, part, 0).sum(axis=(1, 2))[some]
             means = sums / asked.sum(axis=(1, 2))[some]
-            out[key] = digits(interval(means)[:2]) if some.sum() > 1 else None
+            out[key] = digits(interval(means)[:2]) if some.sum() > 2 else None
         out["magnitude"] = digits(np.abs(error[..., 0][known]).mean()) if known.any() else None
         if method in REFUSING:
             out["refused"] = digits(1 - known.mean())
@@ -161,6 +165,8 @@ class Results:
                 "compression": [digits(interval(c)) for c in compression.T],
             }
         row["errors"] = {method: self.error(cell, method) for method in ESTIMATES}
+        share = self.distinct[cell.label][:, [0, -1]] / ROWS
+        row["repeating"] = digits(np.mean(1 - share > MOST_TIES))  # layers, of all rows
         of = self.information[cell.label]
         artefact = of["binning"][:, -1, :, 0] - of["binning-closed"][:, -1, :, 0]
         row["top_bin"] = {

@@ -190,7 +190,7 @@ def run_study(
     kept.write_text(json.dumps(summary, separators=(",", ":")) + "\n", encoding="utf-8")
     write_figures(results, summary, folder)
     if page is not None:
-        write_page(results, Path(page), f"halfulp study {NAME} --{size_name}", summary)
+        write_page(results, Path(page), f"halfulp study {NAME} --{size_name}", summary, folder)
     return folder
 
 
