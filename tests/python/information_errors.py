@@ -51,8 +51,8 @@ def main() -> None:
             ("kde", {"variance": beta**2, "bound": "lower"}),
         ]:
             found = [estimate(t, method=method, **options).i_xt for t in data]
-            bound = options.get("bound", "")
-            show(f"`{method}` {bound}, {d} Gaussian, noise {beta}", known, found)
+            bound = f" {options['bound']}" if "bound" in options else ""
+            show(f"`{method}`{bound}, {d} Gaussian, noise {beta}", known, found)
     of_images = [images_of_two_labels(2000, seed) for seed in SEEDS]
     of_pairs = [two_gaussians(2000, seed) for seed in SEEDS]
     cases = {

@@ -10,6 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 
 import halfulp as hu
 from halfulp import cli
@@ -70,8 +71,12 @@ def test_layers_are_values_of_the_format_in_data_processing_order(
 
 
 def test_other_widths() -> None:
-    layers = layers_of(network.Training("float8_e4m3fn", widths=(12, 3, 20, 2)), [0, 1])
-    assert [layer.shape for layer in layers] == [(2, 4096, 3), (2, 4096, 20), (2, 4096, 2)]
+    training = hu.information.Training(
+        "float8_e4m3fn", "stochastic", "gelu", widths=(12, 3, 20, 2), epochs=1
+    )
+    run = hu.information.train(training, [0, 1])
+    shapes = [(2, 4096, 3), (2, 4096, 20), (2, 4096, 2)]
+    assert [layer.shape for layer in run.layers[1]] == shapes
 
 
 @pytest.mark.parametrize("activation", ["tanh", "relu", "gelu"])
@@ -245,6 +250,43 @@ def test_intervals() -> None:
     assert least == pytest.approx((2.7764451 + 0.9409646) * np.sqrt(2.5 / 5), rel=1e-5)
 
 
+def test_holm_is_its_definition() -> None:
+    assert statistics.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert statistics.holm([0.9, 0.9, 1.0]) == [1, 1, 1]
+    p = np.random.default_rng(0).random(40) ** 3
+    order = sorted(range(40), key=lambda i: p[i])
+    for i, adjusted in enumerate(statistics.holm(p)):
+        before = order[: order.index(i) + 1]
+        known = max(min(1.0, (40 - n) * p[j]) for n, j in enumerate(before))
+        assert adjusted == pytest.approx(known)
+
+
+def test_paired_differences() -> None:
+    assert statistics.of_pairs(np.zeros(5)) == 1
+    assert statistics.of_pairs(np.ones(5)) == 0
+    assert statistics.of_pairs(np.array([1.0, 2, 3, 4, 5])) == pytest.approx(0.013236, abs=1e-6)
+
+
+def test_correlations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spearman's by SciPy, mean over two cells; strong ones are found, of noise p is not small."""
+    random = np.random.default_rng(4)
+    made = statistics.Results.__new__(statistics.Results)
+    made.cells = [study.Cell(name, "nearest", "tanh") for name in ("FP32", "BF16")]
+    right = {c.label: random.random((20, 1)) for c in made.cells}
+    made.curves = {label: {"test_accuracy": v} for label, v in right.items()}
+    follows = {label: v + 0.1 * random.random((20, 1)) for label, v in right.items()}
+    noise = {label: random.random((20, 1)) for label in right}
+    for of, strong in ((follows, True), (noise, False)):
+        monkeypatch.setattr(made, "compression", lambda cell, _, of=of: of[cell.label])
+        rho, low, high, p = made.correlation("tanh", 0, "exact")
+        known = [
+            float(spearmanr(of[c.label][:, 0], right[c.label][:, 0]).statistic) for c in made.cells
+        ]
+        assert rho == pytest.approx(np.mean(known), abs=1e-12)
+        assert low < rho < high
+        assert (p < 0.001) == strong == (low > 0)
+
+
 def test_a_tiny_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     size = study.Size(("FP32", "E8M1"), ("tanh",), 3, epochs=2, records=3)
     study.run_cell(study.cells(size)[0], size, tmp_path)  # the others in processes of their own
@@ -254,6 +296,13 @@ def test_a_tiny_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert cli.main(["study", "information", "--out", str(tmp_path), "--page", str(page)]) == 0
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert [c["format"] for c in summary["cells"]] == ["FP32", "E8M1", "E8M1"]
+    of = {c["format"]: c for c in summary["cells"] if c["rounding"] == "nearest"}
+    assert of["FP32"]["errors"]["ksg"]["refused"] == of["FP32"]["repeating"] == 0
+    assert 0 < of["E8M1"]["errors"]["ksg"]["refused"] <= of["E8M1"]["errors"]["kl"]["refused"] < 1
+    assert of["FP32"]["errors"]["binning"]["i_xt"][0] < -1
+    assert of["FP32"]["top_bin"]["rows"] == [0] * 6
+    assert of["E8M1"]["top_bin"]["rows"][0] > 0.1
+    assert all(v["holm"] >= v["p"] for layers in summary["less_fp32"].values() for v in layers)
     text = page.read_text()
     assert text.endswith("## Reading\nby hand\n")
     assert "old" not in text

@@ -60,7 +60,9 @@ BOUNDS = {"weights": 2.0, "gradients": 1.0, "output": 1.0}
 @dataclass(frozen=True)
 class Training:
     """What decides a run but its seeds. Products' operands (weights, layers, gradients) are rounded
-    to `format` by `rounding`; their sums, biases and Adam's state are binary32."""
+    to `format` (any name that hu.format knows) by `rounding`; their sums, biases and Adam's state
+    are binary32. activation: one of ACTIVATIONS. widths begin with 12 and end with 2. records: how
+    many epochs are recorded, 0 and the last among them."""
 
     format: str = "binary32"
     rounding: str = "nearest-even"
@@ -85,7 +87,8 @@ class Training:
 
 @dataclass
 class Run:
-    """What came of it: `layers[i][l]` (seeds, 4096, width) at `epochs[i]`, on all inputs."""
+    """What came of it, at `epochs[i]`: `layers[i][l]` (seeds, 4096, width) on all inputs, the last
+    one being probabilities; mean losses (nats) and shares of right rows, (seeds,) each."""
 
     epochs: list[int] = field(default_factory=list)
     layers: list[list[Array]] = field(default_factory=list)
