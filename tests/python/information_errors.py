@@ -5,7 +5,14 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from test_information import gaussians, pairs_of_images
+from test_information import (
+    LABELLED,
+    gaussians,
+    images_of_two_labels,
+    information_of_two_gaussians,
+    pairs_of_images,
+    two_gaussians,
+)
 
 import halfulp as hu
 
@@ -14,7 +21,7 @@ SEEDS = range(5)
 
 def show(what: str, known: float, found: list[float]) -> None:
     errors = np.array(found) - known
-    print(f"| {what} | {known:.3f} | {errors.mean():+.3f} | {errors.std(ddof=1):.3f} |")
+    print(f"| {what} | {known + 0.0:.3f} | {errors.mean():+.3f} | {errors.std(ddof=1):.3f} |")
 
 
 def main() -> None:
@@ -26,7 +33,7 @@ def main() -> None:
             pairs = [gaussians(2000, d, rho, seed) for seed in SEEDS]
             found = [estimate(t, x=x, method=method).i_xt for x, t in pairs]
             show(f"`{method}`, Gaussians {d} + {d}, ρ = {rho}", known, found)
-    for method in ("ksg", "kl"):
+    for method in ("ksg", "kl", "cs-qmi"):
         for rho in (0.0, 0.7, 0.9):
             found = []
             for seed in SEEDS:
@@ -44,8 +51,28 @@ def main() -> None:
             ("kde", {"variance": beta**2, "bound": "lower"}),
         ]:
             found = [estimate(t, method=method, **options).i_xt for t in data]
-            bound = options.get("bound", "")
-            show(f"`{method}` {bound}, {d} Gaussian, noise {beta}", known, found)
+            bound = f" {options['bound']}" if "bound" in options else ""
+            show(f"`{method}`{bound}, {d} Gaussian, noise {beta}", known, found)
+    of_images = [images_of_two_labels(2000, seed) for seed in SEEDS]
+    of_pairs = [two_gaussians(2000, seed) for seed in SEEDS]
+    cases = {
+        "t": ("two Gaussians", of_pairs, information_of_two_gaussians(0.5)),
+        "images": (
+            "images, all pixels",
+            [(t, y) for t, y, _ in of_images],
+            of_images[0][2],
+        ),
+        "components": (
+            "images, 2 components",
+            [(hu.information.principal(t, 2), y) for t, y, _ in of_images],
+            of_images[0][2],
+        ),
+    }
+    for case, (what, pairs, known) in cases.items():
+        for method, options in LABELLED[case]:
+            found = [estimate(t, y, method=method, **options).i_ty for t, y in pairs]
+            with_options = ", ".join([what, *[f"{k} {v}" for k, v in options.items()]])
+            show(f"`{method}`, I(T;Y) of {with_options}", known, found)
 
 
 if __name__ == "__main__":

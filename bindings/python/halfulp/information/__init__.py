@@ -11,11 +11,15 @@ from __future__ import annotations
 from halfulp.information._estimators import METHODS, estimate, principal
 from halfulp.information._exact import Exact, Information, classes, entropy, exact
 from halfulp.information._icosahedron import icosahedron, invariants
+from halfulp.information._network import ACTIVATIONS, Run, Training, train
 
 __all__ = [
+    "ACTIVATIONS",
     "METHODS",
     "Exact",
     "Information",
+    "Run",
+    "Training",
     "classes",
     "entropy",
     "estimate",
@@ -23,4 +27,5 @@ __all__ = [
     "icosahedron",
     "invariants",
     "principal",
+    "train",
 ]

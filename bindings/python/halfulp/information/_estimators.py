@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from inspect import signature
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
+from scipy.spatial.distance import cdist
 from scipy.special import digamma, gammaln
 
 from halfulp.information._exact import Information, classes, exact
@@ -37,12 +39,6 @@ def require(holds: bool, name: str, value: Any, limit: str) -> None:
         raise ValueError(f"{name} is {value}, but must be {limit}")
 
 
-def groups(labels: NDArray[np.int64]) -> Iterator[tuple[float, NDArray[np.bool_]]]:
-    for y in range(int(labels.max()) + 1):
-        of = labels == y
-        yield float(of.mean()), of
-
-
 # ---------------------------------------------------------------- bins
 def uniform_bins(t: Array, bins: int, low: float, high: float) -> NDArray[np.int64]:
     """np.digitize on `bins` edges from low to high, as Shwartz-Ziv & Tishby's code does: bins − 1
@@ -64,49 +60,73 @@ def squared_distances(a: Array, b: Array) -> Array:
     return np.maximum(d, 0)
 
 
-def log_densities(at: Array, centres: Array, weights: Array, variance: float) -> Array:
-    """Of the mixture of Gaussians N(centre, variance·I), in nats, at each point."""
-    d = centres.shape[1]
-    normal = -0.5 * d * np.log(2 * np.pi * variance)
-    out = np.empty(len(at))
-    log_weights = np.log(weights)
-    step = max(1, 4_000_000 // len(centres))
-    for i in range(0, len(at), step):
-        exponent = squared_distances(at[i : i + step], centres)
-        exponent *= -0.5 / variance
-        exponent += log_weights
-        top = exponent.max(axis=1)
-        exponent -= top[:, None]
-        out[i : i + step] = np.log(np.exp(exponent, out=exponent).sum(axis=1)) + top + normal
-    return out
+@dataclass(frozen=True)
+class Mixture:
+    """Different rows of a layer (u, d), and their shares (u, 1 + K) of all rows and of the rows of
+    each of K labels, whose own shares of all rows are `prior`."""
+
+    centres: Array
+    shares: Array
+    prior: Array
 
 
-def unique_rows(t: Array) -> tuple[Array, Array]:
-    """Different rows and the share of each."""
+def mixture_of(t: Array, labels: NDArray[np.int64] | None) -> Mixture:
     number = classes(t)
-    _, first, counts = np.unique(number, return_index=True, return_counts=True)
-    return t[first], counts / counts.sum()
+    return mixture_of_classes(t, number, np.zeros_like(number) if labels is None else labels)
 
 
-def mixture_entropy_bound(t: Array, variance: float, upper: bool) -> float:
-    """Of T + N(0, variance·I), in nats (Kolchinsky & Tracey 2017, arXiv:1706.02419): by pairwise
-    Kullback–Leibler divergences (upper) or Bhattacharyya's (lower, kernels four times as wide)."""
-    d = t.shape[1]
-    if not upper:
-        return mixture_entropy_bound(t, 4 * variance, True) + 0.5 * d * np.log(0.25)
-    centres, share = unique_rows(t)
-    return float(0.5 * d - share @ log_densities(centres, centres, share, variance))
+def mixture_of_classes(t: Array, number: NDArray[np.int64], y: NDArray[np.int64]) -> Mixture:
+    """number (N,): 0 … u − 1, equal where rows of t are."""
+    _, first = np.unique(number, return_index=True)
+    count = np.zeros((len(first), int(y.max()) + 1))
+    np.add.at(count, (number, y), 1)
+    of_label = count.sum(axis=0)
+    shares = np.column_stack([count.sum(axis=1) / len(t), count / np.maximum(of_label, 1)])
+    return Mixture(t[first], shares, of_label / len(t))
 
 
-def plane_of(
-    entropy: Callable[[Array], float], of_noise: float, t: Array, labels: Any
-) -> Information:
-    """I(X;T) = H(T) − H(T|X) and I(T;Y) = H(T) − H(T|Y) in bits, from entropies in nats."""
-    h = entropy(t)
-    i_ty = 0.0
-    if labels is not None:
-        i_ty = h - sum(share * entropy(t[of]) for share, of in groups(labels))
-    return Information(float(h - of_noise) * BITS, float(i_ty) * BITS)
+def log_densities(squared: Array, shares: Array, d: int, variance: float, top: Any = 0) -> Array:
+    """Of the mixtures of Gaussians N(centre, variance·I), one for each column of shares, in nats,
+    from squared distances (points, centres); `top` is about the largest exponent of each point.
+
+    Right where one of the mixture's centres with a share s is as near as top says: exponents below
+    top − 100 are raised to it, which adds less than 1e-43/s of the sum, nothing in binary64; what
+    exp makes of them is subnormal and ten times as slow."""
+    exponent = squared * (-0.5 / variance)
+    exponent -= top
+    np.maximum(exponent, -100, out=exponent)
+    p = np.exp(exponent, out=exponent) @ shares
+    with np.errstate(divide="ignore"):  # of labels without rows
+        return np.log(p) + (top - 0.5 * d * np.log(2 * np.pi * variance))
+
+
+def in_parts(points: int, centres: int) -> Iterator[slice]:
+    """Slices of the points such that an array (points, centres) stays below 32 MB."""
+    step = max(1, 4_000_000 // centres)
+    for i in range(0, points, step):
+        yield slice(i, i + step)
+
+
+def entropy_bounds(m: Mixture, squared: Array | None, variance: float, upper: bool) -> Array:
+    """Of T + N(0, variance·I), for each column of shares, in nats (Kolchinsky & Tracey 2017,
+    arXiv:1706.02419): by pairwise Kullback–Leibler divergences (upper) or Bhattacharyya's (lower,
+    kernels four times as wide). squared: the centres' squared distances, if they are known."""
+    u, d = m.centres.shape
+    used = variance if upper else 4 * variance
+    total = np.zeros(m.shares.shape[1])
+    for part in in_parts(u, u):
+        known = squared_distances(m.centres[part], m.centres) if squared is None else squared[part]
+        logs = log_densities(known, m.shares, d, used)
+        share = m.shares[part]
+        total += np.where(share > 0, share * np.where(share > 0, logs, 0), 0).sum(axis=0)
+    return 0.5 * d - total + (0 if upper else 0.5 * d * np.log(0.25))
+
+
+def plane_of(entropies: Array, of_noise: float, prior: Array) -> Information:
+    """I(X;T) = H(T) − H(T|X) and I(T;Y) = H(T) − H(T|Y) in bits, from entropies of all rows and of
+    each label's, in nats."""
+    i_ty = float(entropies[0] - prior @ entropies[1:]) if len(prior) > 1 else 0.0
+    return Information(float(entropies[0] - of_noise) * BITS, i_ty * BITS)
 
 
 def noise_entropy(d: int, variance: float) -> float:
@@ -138,51 +158,67 @@ def ebab(t: Array, labels: Any, bins: int = 30) -> Information:
 
 
 def kde(t: Array, labels: Any, variance: float = 1e-3, bound: str = "upper") -> Information:
+    return kde_of(mixture_of(t, labels), None, variance, bound)
+
+
+def kde_of(m: Mixture, squared: Array | None, variance: float, bound: str) -> Information:
     if bound not in ("upper", "lower"):
         raise ValueError(f"bound is {bound!r}, but must be 'upper' or 'lower'")
     require(variance > 0, "variance", variance, "greater than 0")
-    return plane_of(
-        lambda a: mixture_entropy_bound(a, variance, bound == "upper"),
-        noise_entropy(t.shape[1], variance),
-        t,
-        labels,
-    )
+    entropies = entropy_bounds(m, squared, variance, bound == "upper")
+    return plane_of(entropies, noise_entropy(m.centres.shape[1], variance), m.prior)
 
 
 def akde(t: Array, labels: Any, variance: float = 1e-3, bound: str = "upper") -> Information:
-    scale = float(np.abs(t).max()) or 1.0
-    return kde(t, labels, variance * scale * scale, bound)
+    return kde(t, labels, variance * largest(t) ** 2, bound)
+
+
+def largest(t: Array) -> float:
+    """Magnitude; 1 where all are 0."""
+    return float(np.abs(t).max()) or 1.0
 
 
 def noise(
     t: Array, labels: Any, deviation: float = 0.1, draws: int = 4, seed: int = 0
 ) -> Information:
+    return noise_of(mixture_of(t, labels), t, labels, deviation, draws, seed)
+
+
+def noise_of(
+    m: Mixture, t: Array, labels: Any, deviation: float, draws: int, seed: int
+) -> Information:
     """Goldfeld et al. (arXiv:1810.05728): of T + N(0, deviation²·I), its entropy by the mixture's
     density at `draws` noisy copies of each sample."""
     require(deviation > 0, "deviation", deviation, "greater than 0")
     require(draws >= 1, "draws", draws, "1 or more")
-    random = np.random.default_rng(seed)
-    variance = deviation**2
-
-    def entropy(a: Array) -> float:
-        centres, share = unique_rows(a)
-        at = np.repeat(a, draws, axis=0)
-        z = random.normal(0, deviation, at.shape)
-        # The noise's own density beside the mixture's: its mean is known, and without it the
-        # variance would be that of a chi-square with d degrees of freedom.
-        of_z = -0.5 * np.sum(z * z, axis=1) / variance
-        of_z -= 0.5 * a.shape[1] * np.log(2 * np.pi * variance)
-        gain = float(np.mean(of_z - log_densities(at + z, centres, share, variance)))
-        return noise_entropy(a.shape[1], variance) + gain
-
-    return plane_of(entropy, noise_entropy(t.shape[1], variance), t, labels)
+    d, variance = t.shape[1], deviation**2
+    z = np.random.default_rng(seed).normal(0, deviation, (len(t) * draws, d))
+    at = np.repeat(t, draws, axis=0) + z
+    # The noise's own density beside the mixture's: its mean is known, and without it the
+    # variance would be that of a chi-square with d degrees of freedom.
+    of_z = -0.5 * np.sum(z * z, axis=1) / variance - 0.5 * d * np.log(2 * np.pi * variance)
+    column = np.repeat(np.zeros(len(t), np.int64) if labels is None else labels, draws) + 1
+    total = np.zeros(m.shares.shape[1])
+    for part in in_parts(len(at), len(m.centres)):
+        squared = squared_distances(at[part], m.centres)
+        top = squared.min(axis=1, keepdims=True) * (-0.5 / variance)
+        logs = log_densities(squared, m.shares, d, variance, top)
+        own = column[part]
+        total[0] += np.sum(of_z[part] - logs[:, 0])
+        gain = of_z[part] - logs[np.arange(len(own)), own]
+        total += np.bincount(own, gain, minlength=len(total))
+    rows = len(at) * np.concatenate([[1], m.prior])
+    entropies = noise_entropy(d, variance) + total / np.maximum(rows, 1)
+    return plane_of(entropies, noise_entropy(d, variance), m.prior)
 
 
 # ---------------------------------------------------------------- methods on pairs (x, t)
+MOST_TIES = 0.05
+
+
 def refuse_ties(a: Array, name: str, method: str) -> None:
-    _, share = unique_rows(a)
-    most = 1 - len(share) / len(a)
-    if most > 0.05:
+    most = 1 - (int(classes(a).max()) + 1) / len(a)
+    if most > MOST_TIES:
         raise ValueError(
             f"{most:.0%} of the rows of {name} repeat another one; method '{method}' is for "
             "continuous values and is far off there: use hu.information.exact, or add noise"
@@ -194,11 +230,17 @@ def ksg(x: Array, t: Array, neighbours: int = 3) -> float:
     ψ(k) + ψ(N) − <ψ(n_x + 1) + ψ(n_t + 1)>, maximum norm."""
     n = len(x)
     require(1 <= neighbours < n, "neighbours", neighbours, f"in 1 … N − 1 = {n - 1}")
-    joint = np.hstack([x, t])
-    distance = cKDTree(joint).query(joint, neighbours + 1, p=np.inf)[0][:, -1]
-    within = np.nextafter(distance, 0)  # strictly nearer
-    n_x = cKDTree(x).query_ball_point(x, within, p=np.inf, return_length=True)  # itself included
-    n_t = cKDTree(t).query_ball_point(t, within, p=np.inf, return_length=True)
+    if x.shape[1] + t.shape[1] > 8 and n <= 2048:  # where a tree sees nearly all points anyway
+        of_x, of_t = (cdist(a, a, "chebyshev") for a in (x, t))
+        distance = np.partition(np.maximum(of_x, of_t), neighbours, axis=1)[:, neighbours, None]
+        n_x, n_t = (np.sum(of < distance, axis=1) for of in (of_x, of_t))  # itself included
+        n_x, n_t = np.maximum(n_x, 1), np.maximum(n_t, 1)  # also at distance 0
+    else:
+        joint = np.hstack([x, t])
+        distance = cKDTree(joint).query(joint, neighbours + 1, p=np.inf)[0][:, -1]
+        within = np.nextafter(distance, 0)  # strictly nearer
+        n_x = cKDTree(x).query_ball_point(x, within, p=np.inf, return_length=True)
+        n_t = cKDTree(t).query_ball_point(t, within, p=np.inf, return_length=True)
     mean = np.mean(digamma(n_x) + digamma(n_t))
     return float(digamma(neighbours) + digamma(n) - mean) * BITS
 
@@ -227,11 +269,17 @@ def weighted_entropy(a: Array, neighbours: int) -> float:
     n, d = a.shape
     require(1 <= neighbours < n, "neighbours", neighbours, f"in 1 … N − 1 = {n - 1}")
     w = weights_of(neighbours, d)
-    distance = cKDTree(a).query(a, neighbours + 1)[0][:, 1:]
-    j = np.arange(1, neighbours + 1)
+    used = w != 0
+    distance = cKDTree(a).query(a, neighbours + 1)[0][:, 1:][:, used]
+    if not distance.all():
+        raise ValueError(
+            f"method 'kl' finds rows of values without distance to neighbour {np.argmax(used) + 1} "
+            "of them, where the entropy of a density is −∞: use hu.information.exact, or add noise"
+        )
+    j = np.arange(1, neighbours + 1)[used]
     log_volume = 0.5 * d * np.log(np.pi) - gammaln(0.5 * d + 1)
     terms = d * np.log(distance) + np.log(n - 1) + log_volume - digamma(j)
-    return float(np.mean(terms[:, w != 0] @ w[w != 0]))
+    return float(np.mean(terms @ w[used]))
 
 
 def principal(a: Array, components: int | None) -> Array:
@@ -258,21 +306,31 @@ def kozachenko_leonenko(
 
 def kernel(a: Array, width: float | None) -> Array:
     """Gaussian; by default as wide as Silverman's rule says for each dimension's mean deviation."""
-    n, d = a.shape
     require(width is None or width > 0, "width", width, "greater than 0")
-    if width is None:
-        width = float(np.mean(a.std(axis=0))) * (4 / ((d + 2) * n)) ** (1 / (d + 4)) or 1.0
-    return np.exp(-squared_distances(a, a) / (2 * width * width))
+    return kernel_of(squared_distances(a, a), silverman(a) if width is None else width)
+
+
+def kernel_of(squared: Array, width: float) -> Array:
+    return np.exp(np.maximum(squared / (-2 * width * width), -700))  # not subnormal, which is slow
+
+
+def silverman(a: Array) -> float:
+    n, d = a.shape
+    return float(np.mean(a.std(axis=0))) * (4 / ((d + 2) * n)) ** (1 / (d + 4)) or 1.0
 
 
 def cs_qmi(x: Array, t: Array, width: float | None = None) -> float:
     """Cauchy–Schwarz quadratic mutual information (Principe 2010, section 2.6), in bits: 0 where
     independent, but not I(X;T)."""
-    n = len(x)
-    k_x, k_t = kernel(x, width), kernel(t, width)
-    joint = np.sum(k_x * k_t) / n**2
-    margins = k_x.sum() * k_t.sum() / n**4
-    cross = np.sum(k_x.sum(axis=1) * k_t.sum(axis=1)) / n**3
+    return cs_divergence(kernel(x, width), kernel(t, width))
+
+
+def cs_divergence(k_x: Array, k_t: Array) -> float:
+    n = len(k_x)
+    of_x, of_t = k_x.sum(axis=1), k_t.sum(axis=1)
+    joint = np.vdot(k_x, k_t) / n**2
+    margins = of_x.sum() * of_t.sum() / n**4
+    cross = of_x @ of_t / n**3
     return float(np.log2(joint) + np.log2(margins) - 2 * np.log2(cross))
 
 

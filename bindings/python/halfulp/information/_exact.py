@@ -60,6 +60,8 @@ def numbered(a: NDArray[np.unsignedinteger]) -> NDArray[np.int64]:
         a = wide.view(np.uint64)
     found = np.unique(a[:, 0], return_inverse=True)[1].astype(np.int64)
     for column in a.T[1:]:
+        if int(found.max()) == len(found) - 1:
+            break  # all rows differ by now
         new = np.unique(column, return_inverse=True)[1]
         pair = found * (int(new.max()) + 1) + new  # below N², which 64 bits hold
         found = np.unique(pair, return_inverse=True)[1].astype(np.int64)
@@ -91,8 +93,19 @@ def exact(codes: ArrayLike, labels: ArrayLike | None = None) -> Exact:
     y = np.zeros_like(t) if labels is None else classes(labels)
     if y.shape != t.shape:
         raise ValueError(f"labels has {y.shape[0]} rows, but codes has {t.shape[0]}")
-    h_t = entropy_of_counts(np.bincount(t))
-    h_y = entropy_of_counts(np.bincount(y))
-    joint = t * (int(y.max()) + 1) + y
-    h_ty = entropy_of_counts(np.unique(joint, return_counts=True)[1])
-    return Exact(h_t, max(0.0, h_t + h_y - h_ty), h_t, h_y, int(t.max()) + 1, t.size)
+    return exact_of(t, y)
+
+
+def exact_of(t: NDArray[np.int64], y: NDArray[np.int64]) -> Exact:
+    """exact, of numbers that stand for rows: t in 0 … 2⁶³/K − 1, y in 0 … K − 1."""
+    labels = int(y.max()) + 1
+    joint = np.sort(t * labels + y)
+    c_t, c_ty = run_lengths(joint // labels), run_lengths(joint)
+    h_t, h_y = entropy_of_counts(c_t), entropy_of_counts(np.bincount(y))
+    h_ty = entropy_of_counts(c_ty)
+    return Exact(h_t, max(0.0, h_t + h_y - h_ty), h_t, h_y, len(c_t), t.size)
+
+
+def run_lengths(ordered: NDArray[np.int64]) -> NDArray[np.int64]:
+    starts = np.flatnonzero(ordered[1:] != ordered[:-1]) + 1
+    return np.diff(starts, prepend=0, append=len(ordered))
