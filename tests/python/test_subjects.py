@@ -39,17 +39,22 @@ def records(out: Path) -> list[dict[str, object]]:
         return [json.loads(line) for line in lines]
 
 
-def test_a_subject_that_dies_has_its_reason_and_is_asked_again(tmp_path: Path) -> None:
-    asked = ("--library", "torch", "--only", "torch.softmax", "--cases", "4", "--jobs", "2")
-    rows, said = run(tmp_path, *asked, fault="dies:bfloat16")
+def test_subjects_that_die_hang_and_spoil_their_device_have_reasons_and_are_asked_again(
+    tmp_path: Path,
+) -> None:
+    asked = ("--library", "torch", "--only", "torch.softmax", "--cases", "4")
+    fault = "dies:float32,hangs:bfloat16,spoils:float16"
+    rows, said = run(tmp_path, *asked, "--jobs", "3", "--subject-seconds", "3", fault=fault)
     assert [r["variant"] for r in rows] == ["float32", "bfloat16", "float16"]
-    assert rows[1]["not_run"] == "its process died by signal 6 (SIGABRT)"
-    assert all(rows[i]["failed"] == 0 and rows[i]["cases"] >= 4 for i in (0, 2))
-    assert "SIGABRT" in said
-    assert {r["of"] for r in records(tmp_path)} == {rows[0]["key"], rows[2]["key"]}
+    assert rows[0]["not_run"] == "its process died by signal 6 (SIGABRT)"
+    assert str(rows[1]["not_run"]).startswith("ended after ")
+    assert rows[2]["failed"] == rows[2]["cases"] != 0
+    assert "its device can be used no more: RuntimeError: CUDA error: an illegal" in said
+    assert {r["of"] for r in records(tmp_path)} == {rows[2]["key"]}
     rows, said = run(tmp_path, *asked, "--resume")
-    assert "[torch 1/1] softmax bfloat16" in said
-    assert all("not_run" not in r for r in rows)
+    assert "[torch 2/2] softmax bfloat16" in said
+    assert "softmax float16" not in said  # it has a result, if a bad one
+    assert [r["failed"] for r in rows[:2]] == [0, 0]
     assert len({r["of"] for r in records(tmp_path)}) == 3
 
     from table import page
@@ -59,19 +64,6 @@ def test_a_subject_that_dies_has_its_reason_and_is_asked_again(tmp_path: Path) -
     assert "below" not in text
     assert text.count("| torch.softmax |") == 3
     assert "a host that stands in for a GPU" in text
-
-
-def test_a_subject_that_hangs_is_ended_and_an_illegal_access_ends_its_process(
-    tmp_path: Path,
-) -> None:
-    asked = ("--library", "torch", "--only", "torch.softmax", "--cases", "2", "--fresh")
-    rows, _ = run(tmp_path, *asked, "--subject-seconds", "2", fault="hangs:float32")
-    assert str(rows[0]["not_run"]).startswith("ended after ")
-    assert [("not_run" in r) for r in rows] == [True, False, False]
-    rows, said = run(tmp_path, *asked, fault="spoils:float32")
-    assert rows[0]["failed"] == rows[0]["cases"] != 0
-    assert "its device can be used no more" in said
-    assert [r.get("failed") for r in rows[1:]] == [0, 0]
 
 
 def test_no_subject_is_begun_after_the_time_and_absent_libraries_are_named(tmp_path: Path) -> None:

@@ -166,6 +166,8 @@ def work(
     """A process of one library: says which subjects it has, then judges those whose numbers come."""
     warnings.simplefilter("ignore")
     try:
+        import halfulp  # noqa: F401 — here, so that no subject's time has it in it
+
         mine = list(LIBRARIES[device][library](device))
     except AbsentError as error:
         pipe.send(("absent", str(error)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import time
 import types
 from collections.abc import Iterator
 from typing import Any
@@ -182,14 +183,15 @@ empty = zeros
 
 
 def softmax(x: Tensor, dim: int) -> Tensor:
-    fault, kind = (os.environ.get("HALFULP_STAND_IN", "") + ":").split(":")[:2]
-    if fault and kind == x.dtype.name:  # what the runner must outlive
-        if fault == "dies":
-            os.abort()
-        elif fault == "hangs":
-            import time
-
-            time.sleep(3600)
+    faults = dict(
+        f.split(":")[::-1] for f in os.environ.get("HALFULP_STAND_IN", "").split(",") if f
+    )
+    fault = faults.get(x.dtype.name)  # what the runner must outlive
+    if fault == "dies":
+        os.abort()
+    elif fault == "hangs":
+        time.sleep(3600)
+    elif fault == "spoils":
         cuda.spoilt = True
         cuda.synchronize()
     return x.like(special.softmax(x.numbers(), axis=dim) if x.numel() else x.numbers())
