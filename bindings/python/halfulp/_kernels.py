@@ -313,6 +313,12 @@ def attention(
             f"q has shape {a.shape} and k {b.shape}; they may differ in the second extent only"
         )
     _require_algorithm(algorithm, ("plain", "tiles"))
+    lacks_infinity = how.format is not None and how.format.infinity_code is None
+    if lacks_infinity and algorithm == "tiles" and options.get("overflow") != "saturate":
+        raise ValueError(
+            f"algorithm 'tiles' begins with a maximum of -inf, which {how.format.name} lacks; "
+            "pass overflow='saturate', or algorithm='plain'"
+        )
     if not 1 <= tile <= 2**32:
         raise ValueError(f"tile is {tile}, but must be 1 to {2**32}")
     if scale is None:
