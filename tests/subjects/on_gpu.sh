@@ -3,14 +3,15 @@
 #
 #   tests/subjects/on_gpu.sh MODULES OUT [SECONDS [JOBS]]
 #
-# MODULES  a folder with halfulp/ (the package, its modules compiled for that machine's python3) and bin/halfulp-conform
+# MODULES  a folder with halfulp/ (the package, its modules compiled for that machine's python3), bin/halfulp-conform, and
+#          in lib/ what shared libraries these need and the machine lacks (libmpfr.so.6, libgmp.so.10)
 # OUT      conformance-cuda.json and .jsonl.gz (run.py), plug-in.txt, machine.txt, run.log; what is there is gone on with
 # SECONDS  no subject is begun after so many (400), JOBS processes at once (6)
 #
 # Nothing is fetched or installed. PYTHON and NVCC name other programs. Ends with 0 if OUT has results.
 set -u -o pipefail
 if [[ $# -lt 2 ]]; then
-  sed -n '2,11s/^# \{0,1\}//p' "$0"
+  sed -n '2,12s/^# \{0,1\}//p' "$0"
   exit 2
 fi
 modules=$(cd "$1" && pwd) || exit 2
@@ -20,6 +21,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 header=$here/../../kernels/conformance
 python=${PYTHON:-python3} nvcc=${NVCC:-nvcc}
 export PYTHONPATH=$modules${PYTHONPATH:+:$PYTHONPATH} PATH=$modules/bin:$PATH PYTHONUNBUFFERED=1
+[[ -d $modules/lib ]] && export LD_LIBRARY_PATH=$modules/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 [[ -d /usr/local/cuda/bin ]] && PATH=$PATH:/usr/local/cuda/bin
 
 {
