@@ -54,7 +54,7 @@ class Tensor:
     def numbers(self) -> Any:
         if self.dtype.name in _PLAIN:
             wide = np.float64 if "float" in self.dtype.name else np.int64
-            return self.stored.astype(bool if self.dtype.name == "bool" else wide)
+            return self.stored.astype(np.bool_ if self.dtype.name == "bool" else wide)
         return hu.decode(self.stored, self.dtype.name, dtype=np.float64)
 
     def like(self, numbers: Any, kind: dtype | None = None) -> Tensor:
@@ -260,7 +260,7 @@ def _scaled_mm(
 def _attention(q: Tensor, k: Tensor, v: Tensor, is_causal: bool, scale: float) -> tuple[Any, Any]:
     scores = q.numbers() @ k.numbers().swapaxes(2, 3) * scale
     if is_causal:
-        scores = np.where(np.tril(np.ones(scores.shape[2:], bool)), scores, -np.inf)
+        scores = np.where(np.tril(np.ones(scores.shape[2:], np.bool_)), scores, -np.inf)
     lse = special.logsumexp(scores, axis=-1)
     weights = np.exp(scores - lse[..., None])
     lse = np.where(np.isposinf(lse), np.nan, lse)
