@@ -41,7 +41,7 @@ import arrays
 import plugins
 import torch_library
 from subject import AbsentError, Subject
-from table import Results, Row, number, page
+from table import Results, Row, number, page, plain
 
 ROOT = Path(__file__).resolve().parents[2]
 PROMISE = "bound+run-to-run+batch"
@@ -83,8 +83,8 @@ def row_of(s: Subject, report: Any) -> Row:
         "unsupported": len(refused),
         "why_unsupported": refused[0]["reason"] if refused else "",
         "families": sorted({c["family"] for c in failing}),
-        "max_ulp": max((number(c.get("max_ulp")) for c in judged), default=math.nan),
-        "max_ratio": max(ratios, default=math.nan),
+        "max_ulp": plain(max((number(c.get("max_ulp")) for c in judged), default=math.nan)),
+        "max_ratio": plain(max(ratios, default=math.nan)),
         "first": least["reason"],
         "first_id": least["id"],
         "checks": {c["name"]: c["outcome"] for c in report.checks},
@@ -272,8 +272,13 @@ def run_library(plan: Plan, library: str, results: Results) -> None:
     idle, busy = [worker], []
 
     def give(w: Worker) -> None:
-        w.index, w.since = queue.pop(0), time.monotonic()
-        w.pipe.send(w.index)
+        w.index, w.since = queue[0], time.monotonic()
+        try:
+            w.pipe.send(w.index)
+        except OSError:  # it died while it had nothing to do
+            end(w)
+            return
+        queue.pop(0)
         busy.append(w)
 
     def keep(w: Worker, row: Row, environment: dict[str, Any], lines: list[str]) -> None:
@@ -298,7 +303,7 @@ def run_library(plan: Plan, library: str, results: Results) -> None:
         done, spent = done + 1, spent + took
         left = spent / done * (total - done) / max(1, plan.jobs)
         text = row.get("not_run") or (
-            f"{row['failed']} of {row['cases']} fail, {row['unsupported']} unsupported, largest ratio {row['max_ratio']:.3g}"
+            f"{row['failed']} of {row['cases']} fail, {row['unsupported']} unsupported, largest ratio {number(row['max_ratio']):.3g}"
             f" {', '.join(row['families'])}"
         )
         print(
@@ -311,8 +316,9 @@ def run_library(plan: Plan, library: str, results: Results) -> None:
     while (queue and not plan.over()) or busy:
         while queue and idle and not plan.over():
             give(idle.pop())
-        if queue and not plan.over() and not busy and not starting:
-            starting.append(begin(plan, library))
+        alive = len(busy) + len(idle) + len(starting)
+        if not plan.over() and alive < min(plan.jobs, len(queue) + len(busy)):
+            starting.append(begin(plan, library))  # in place of one that died
         for pipe in wait([w.pipe for w in [*busy, *starting]], timeout=1):
             new = next((w for w in starting if w.pipe is pipe), None)
             w = new or next(w for w in busy if w.pipe is pipe)
@@ -327,8 +333,13 @@ def run_library(plan: Plan, library: str, results: Results) -> None:
                     keep(w, {"not_run": death(w)}, {}, [])
                 end(w)
                 continue
-            if new is not None:
+            if new is not None and said[0] == "has":
                 idle.append(w)
+                continue
+            if new is not None:
+                print(f"no further process of {library}: {said[1]}", file=sys.stderr)
+                failed_starts += 1
+                end(w)
                 continue
             _, row, environment, lines, fault = said
             keep(w, row, environment, lines)

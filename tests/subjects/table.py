@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,11 @@ Row = dict[str, Any]
 
 def number(x: Any) -> float:
     return float(x) if x not in (None, "") else float("nan")
+
+
+def plain(x: float) -> float | str:
+    """As JSON has it: infinities and NaN are text."""
+    return x if math.isfinite(x) else str(x)
 
 
 class Results:
@@ -62,7 +68,9 @@ class Results:
     def write(self) -> None:
         self.summary["date"] = time.strftime("%Y-%m-%d")
         part = self.table.with_suffix(".part")
-        part.write_text(json.dumps(self.summary, indent=1, ensure_ascii=False) + "\n")
+        part.write_text(
+            json.dumps(self.summary, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        )
         part.rename(self.table)
         part = self.records.with_suffix(".part")
         with gzip.GzipFile(part, "wb", 9, mtime=0) as out:
