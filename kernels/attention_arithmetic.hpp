@@ -64,6 +64,7 @@ struct EmulatedExp : Emulated<S> {
         evaluate(f, wide, wide,
                  leading_bits(this->format.precision, this->rounding.mode, this->random.count));
     const auto packed = round_pack(result, this->format, this->rounding, bits);
+    if (this->raised != nullptr) *this->raised |= packed.flags;
     return unpack<S>(static_cast<S>(packed.code), this->format);
   }
 };

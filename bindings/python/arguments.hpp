@@ -33,6 +33,8 @@ void define_units(py::module_& m);
 void define_x86(py::module_& m);
 // Logarithmic numbers: logarithmic_module.cpp.
 void define_logarithmic(py::module_& m);
+// Kernels on rows, elements and heads: kernel_module.cpp and attention_module.cpp.
+void define_kernels(py::module_& m);
 // Arrays of other libraries: dlpack_module.cpp.
 void define_dlpack(py::module_& m);
 

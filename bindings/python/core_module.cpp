@@ -397,5 +397,6 @@ PYBIND11_MODULE(_core, m) {
   halfulp::python::define_units(m);
   halfulp::python::define_x86(m);
   halfulp::python::define_logarithmic(m);
+  halfulp::python::define_kernels(m);
   halfulp::python::define_dlpack(m);
 }

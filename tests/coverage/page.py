@@ -398,6 +398,15 @@ def groups(root: Path) -> Iterator[tuple[str, list[Row]]]:
         ],
     )
 
+    kernels = []
+    for name in (
+        *("softmax", "log_sum_exp", "cross_entropy", "attention", "layer_norm", "rms_norm"),
+        *("gelu", "silu", "rotary", "adamw_step", "int8_matmul"),
+    ):
+        face = works(lambda name=name: callable(getattr(hu, name)))
+        kernels.append(Row(name, face, e.of(f"kernel {name}"), "kernels-python.md"))
+    yield "Kernels from Python", kernels
+
     others = []
     for text, call, page in (
         ("logarithmic numbers", lambda: named("lns") or named("logarithmic"), "logarithmic.md"),

@@ -47,6 +47,57 @@ def plug_in(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
+@pytest.fixture(scope="module")
+def fake_device(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder with a runtime library of CUDA whose device is the host."""
+    folder = tmp_path_factory.mktemp("device")
+    source = ROOT / "tests/conformance/fake_cudart.c"
+    compiler = shutil.which("cc") or "gcc"
+    subprocess.run(
+        [compiler, "-shared", "-fPIC", "-O2", str(source), "-o", str(folder / "libcudart.so")],
+        check=True,
+    )
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("faults", "outcome", "said"),
+    [
+        ("", "pass", ""),
+        ("writes-beyond", "fail", "wrote beyond output y (at element "),
+        ("writes-before", "fail", "wrote before output y (at element -1)"),
+        ("writes-input", "fail", "wrote to input x (at element 0)"),
+        ("missing-tail", "fail", "of the suite's bound"),
+        ("unwritten", "fail", "unwritten"),
+        ("illegal", "fail", "its kernels ended with a CUDA error: an illegal memory access"),
+    ],
+)
+def test_a_plug_in_for_a_device_gets_its_memory_and_stream(
+    plug_in: str, fake_device: str, faults: str, outcome: str, said: str
+) -> None:
+    done = conform(
+        *(
+            "run",
+            "--suite",
+            "sum",
+            "--kernel",
+            plug_in,
+            "--case",
+            "sum/1/float32/normal/1",
+            "--jsonl",
+            "-",
+        ),
+        HALFULP_TEST_FAULT=f"device,{faults}",
+        HALFULP_FAKE_CUDA=faults,
+        LD_LIBRARY_PATH=fake_device,
+    )
+    records = [json.loads(x) for x in done.stdout.splitlines() if x.startswith("{")]
+    case = next(r for r in records if r["type"] == "case")
+    assert case["outcome"] == outcome
+    assert said in case["reason"]
+    assert done.returncode == (0 if outcome == "pass" else 1)
+
+
 def test_list_names_everything_that_can_be_asked_for() -> None:
     shown = conform("list")
     assert shown.returncode == 0

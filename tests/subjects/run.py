@@ -1,511 +1,446 @@
-"""Judges kernels that people use with the conformance suites: NumPy, SciPy, JAX and Eigen on the processor, torch, CuPy,
-cuBLAS by them, and JAX on a GPU.
+"""Judges kernels that people use with the conformance suites.
 
-    python tests/subjects/run.py [--device cpu|cuda] [--only TEXT] [--level quick] [--out DIR]
+    python tests/subjects/run.py [--device cpu|cuda] [--library NAME] [--only TEXT] [--seconds N] [--resume]
+    python tests/subjects/run.py --page
 
-Every case's record goes to DIR/conformance-DEVICE.jsonl.gz (default data/results); the table is printed, and --page writes
-docs/conformance-results.md from the summaries that are there, running nothing. Libraries that are not installed are left out, and said so.
+On a processor: NumPy, SciPy, ml_dtypes, Eigen, JAX, torch, the plug-in that comes along. On a GPU: torch,
+cuBLASLt, that plug-in, CuPy, JAX. A library that is not installed is left out, and the table says so.
 
-What is asked of each subject: the suite's bound, the same bits when run again, and that a row's bits do not depend on the
-other rows. The last two are not promised by the libraries: the table says what holds.
+What is asked of each subject: the suite's bound, the same bits when run again, and that a row's bits do not
+depend on the other rows. The last two are not promised by the libraries: the table says what holds.
+
+Every subject is asked in a process of its library's own, --jobs of them at once; one that dies, or takes more than
+--subject-seconds, is ended, and the table has the reason. DIR/conformance-DEVICE.json (the table) and
+conformance-DEVICE.jsonl.gz (a record of every case) are written after each subject, so that a run may be cut short
+(--seconds: no subject is begun after that) and gone on with (--resume). --page writes docs/conformance-results.md
+from what is there, running nothing.
+
+Time, one process on a shared Xeon: NumPy, SciPy, ml_dtypes and the plug-ins half a minute, JAX 11 minutes, because
+it compiles for every shape. On a GPU expect some 3 seconds a subject of torch, 66 of them, shared among --jobs.
 """
 
 from __future__ import annotations
 
 import argparse
-import gzip
-import importlib
+import contextlib
 import json
-import platform
+import math
+import multiprocessing
+import os
+import signal
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-import halfulp as hu
+import arrays
+import plugins
+import torch_library
+from subject import AbsentError, Subject
+from table import Results, Row, number, page, plain
 
 ROOT = Path(__file__).resolve().parents[2]
 PROMISE = "bound+run-to-run+batch"
+CPU: dict[str, Callable[[str], Iterator[Subject]]] = {
+    "numpy": arrays.numpy_subjects,
+    "scipy": arrays.scipy_subjects,
+    "ml_dtypes": arrays.ml_dtypes_subjects,
+    "eigen": plugins.eigen_subjects,
+    "example": plugins.example_subjects,
+    "torch": torch_library.torch_subjects,
+    "jax": arrays.jax_subjects,
+}
+CUDA: dict[str, Callable[[str], Iterator[Subject]]] = {
+    "torch": torch_library.torch_subjects,
+    "cublaslt": plugins.cublas_subjects,
+    "example": plugins.example_subjects,
+    "cupy": arrays.cupy_subjects,
+    "jax": arrays.jax_subjects,
+}
+LIBRARIES = {"cpu": CPU, "cuda": CUDA}
 
 
-@dataclass
-class Subject:
-    suite: str
-    variant: str
-    name: str  # "torch softmax"
-    kernel: Callable[..., Any]
-    arrays: str = "numpy"
-    device: str | None = None
-    note: str = ""
-    around: Callable[[], Any] | None = None  # a context: flags that the kernel needs
-    options: dict[str, Any] = field(default_factory=dict)
-
-
-def missing(name: str) -> bool:
-    try:
-        importlib.import_module(name)
-    except ImportError:
-        print(f"left out: {name} is not installed", file=sys.stderr)
-        return True
-    return False
-
-
-def numpy_subjects() -> Iterator[Subject]:
-    import numpy as np
-
-    for v in ("float32", "float64", "float16"):
-        yield Subject("sum", v, "numpy.sum", lambda x: np.sum(x, axis=1, dtype=x.dtype))
-        yield Subject("dot", v, "numpy.einsum", lambda a, b: np.einsum("ij,ij->i", a, b))
-
-    def matmul(a: Any, b: Any, c: Any = None) -> Any:
-        d = np.matmul(a, b)
-        return d if c is None else d + c
-
-    yield Subject("matmul", "float32", "numpy.matmul", matmul, note="OpenBLAS")
-    yield Subject("matmul", "float64", "numpy.matmul", matmul, note="OpenBLAS")
-
-    def layer_norm(x: Any, weight: Any, bias: Any, eps: float) -> Any:
-        mean = x.mean(axis=1, keepdims=True)
-        variance = x.var(axis=1, keepdims=True)
-        return (x - mean) / np.sqrt(variance + np.float32(eps)) * weight + bias
-
-    yield Subject("layer-norm", "float32", "numpy, by its formula", layer_norm)
-
-
-def scipy_subjects() -> Iterator[Subject]:
-    if missing("scipy"):
-        return
-    from scipy import special
-
-    for v in ("float32", "float16"):
-        yield Subject("softmax", v, "scipy.special.softmax", lambda x: special.softmax(x, axis=1))
-        yield Subject(
-            "log-sum-exp",
-            v,
-            "scipy.special.logsumexp",
-            lambda x: special.logsumexp(x, axis=1).astype(x.dtype),
-        )
-
-    def gelu(x: Any) -> Any:
-        return x * special.ndtr(x)
-
-    yield Subject("gelu", "float32", "x·scipy.special.ndtr(x)", gelu)
-
-
-def jax_subjects(device: str) -> Iterator[Subject]:
-    if missing("jax"):
-        return
-    import jax
-    import jax.numpy as jnp
-
-    if device == "cuda" and jax.default_backend() == "cpu":
-        print("left out: this JAX has no GPU", file=sys.stderr)
-        return
-
-    def subject(suite: str, v: str, name: str, kernel: Callable[..., Any]) -> Subject:
-        return Subject(suite, v, name, kernel, arrays="jax")
-
-    for v in ("float32", "bfloat16"):
-        yield subject("softmax", v, "jax.nn.softmax", lambda x: jax.nn.softmax(x, axis=1))
-        yield subject("log-sum-exp", v, "jax.nn.logsumexp", lambda x: jax.nn.logsumexp(x, axis=1))
-        yield subject("gelu", v, "jax.nn.gelu", lambda x: jax.nn.gelu(x, approximate=False))
-        yield subject("silu", v, "jax.nn.silu", lambda x: jax.nn.silu(x))
-        yield subject("sum", v, "jax.numpy.sum", lambda x: jnp.sum(x, axis=1))
-
-    def product(a: Any, b: Any, c: Any = None) -> Any:
-        d = jnp.matmul(a, b, precision="highest", preferred_element_type=jnp.float32)
-        return d if c is None else d + c
-
-    yield subject("matmul", "float32", "jax.numpy.matmul, highest", product)
-    yield subject("matmul", "bfloat16:float32", "jax.numpy.matmul, float32 out", product)
-
-
-def torch_subjects(device: str) -> Iterator[Subject]:
-    if missing("torch"):
-        return
-    import torch
-    import torch.nn.functional as F  # noqa: N812
-
-    if device == "cuda" and not torch.cuda.is_available():
-        print("left out: this torch sees no GPU", file=sys.stderr)
-        return
-
-    def subject(suite: str, v: str, name: str, kernel: Callable[..., Any], **more: Any) -> Subject:
-        return Subject(suite, v, name, kernel, arrays="torch", device=device, **more)
-
-    for v in ("float32", "float16", "bfloat16"):
-        yield subject("softmax", v, "torch.softmax", lambda x: torch.softmax(x, 1))
-        yield subject("log-sum-exp", v, "torch.logsumexp", lambda x: torch.logsumexp(x, 1))
-        yield subject("sum", v, "torch.sum", lambda x: torch.sum(x, 1))
-        yield subject(
-            "layer-norm",
-            v,
-            "torch layer_norm",
-            lambda x, weight, bias, eps: F.layer_norm(x, (x.shape[1],), weight, bias, eps),
-        )
-        yield subject(
-            "rms-norm",
-            v,
-            "torch rms_norm",
-            lambda x, weight, eps: F.rms_norm(x, (x.shape[1],), weight, eps),
-        )
-        yield subject("gelu", v, "torch gelu", lambda x: F.gelu(x))
-        yield subject("gelu-tanh", v, "torch gelu, tanh", lambda x: F.gelu(x, approximate="tanh"))
-        yield subject("silu", v, "torch silu", lambda x: F.silu(x))
-    yield subject("sum", "float64", "torch.sum", lambda x: torch.sum(x, 1))
-    yield subject("dot", "float32", "torch.linalg.vecdot", lambda a, b: torch.linalg.vecdot(a, b))
-
-    def product(a: Any, b: Any, c: Any = None) -> Any:
-        return torch.matmul(a, b) if c is None else torch.addmm(c, a, b)
-
-    class Tf32:
-        def __init__(self, on: bool) -> None:
-            self.on = on
-
-        def __enter__(self) -> None:
-            self.before = torch.backends.cuda.matmul.allow_tf32
-            torch.backends.cuda.matmul.allow_tf32 = self.on
-
-        def __exit__(self, *_: object) -> None:
-            torch.backends.cuda.matmul.allow_tf32 = self.before
-
-    yield subject("matmul", "float32", "torch.matmul", product, around=lambda: Tf32(False))
-    if device == "cuda":
-        yield subject(
-            "matmul",
-            "float32",
-            "torch.matmul, TF32 allowed",
-            product,
-            around=lambda: Tf32(True),
-            note="cuts operands to 11 bits: must not keep the bound of binary32",
-        )
-    yield subject("matmul", "float16", "torch.matmul", product)
-    yield subject("matmul", "bfloat16", "torch.matmul", product)
-
-    def widened(a: Any, b: Any, c: Any = None) -> Any:
-        if device != "cuda":
-            raise NotImplementedError("torch.mm with out_dtype is for GPUs")
-        if 0 in (*a.shape, *b.shape):
-            raise NotImplementedError("empty")
-        d = torch.mm(a, b, out_dtype=torch.float32)
-        return d if c is None else d + c
-
-    yield subject("matmul", "float16:float32", "torch.mm, float32 out", widened)
-    yield subject("matmul", "bfloat16:float32", "torch.mm, float32 out", widened)
-
-    if device != "cuda":
-        return
-
-    def scaled(fast: bool) -> Callable[..., Any]:
-        def run(a: Any, b: Any, c: Any = None) -> Any:
-            m, k = a.shape
-            n = b.shape[1]
-            if 0 in (m, n, k):
-                raise NotImplementedError("empty")
-            # _scaled_mm wants multiples of 16, b by columns: zeros are added, which change nothing.
-            up = lambda x: -(-x // 16) * 16  # noqa: E731
-            big_a = torch.zeros(up(m), up(k), device=a.device, dtype=torch.uint8).view(a.dtype)
-            big_b = torch.zeros(up(n), up(k), device=a.device, dtype=torch.uint8).view(b.dtype)
-            big_a.view(torch.uint8)[:m, :k] = a.view(torch.uint8)
-            big_b.view(torch.uint8)[:n, :k] = b.view(torch.uint8).t()
-            one = torch.ones((), device=a.device)
-            d = torch._scaled_mm(
-                big_a, big_b.t(), one, one, out_dtype=torch.float32, use_fast_accum=fast
-            )[:m, :n].contiguous()
-            return d if c is None else d + c
-
-        return run
-
-    for v in ("float8_e4m3fn:float32",):
-        yield subject("matmul", v, "torch._scaled_mm", scaled(False))
-        yield subject("matmul", v, "torch._scaled_mm, fast accumulation", scaled(True))
-
-    # scaled_dot_product_attention's backends by the operators beneath it, which return lse too.
-    # (B, S, H, D) to (B, H, S, D). Causal with S != T is aligned to the last query here, to the first there.
-    def attention(backend: str) -> Callable[..., Any]:
-        ops = torch.ops.aten
-
-        def run(q: Any, k: Any, v: Any, scale: float, causal: float) -> Any:
-            S, T, D = q.shape[1], k.shape[1], q.shape[3]
-            if 0 in (*q.shape, *k.shape):
-                raise NotImplementedError("torch takes no empty sequences")
-            if causal and S != T:
-                raise NotImplementedError("torch aligns the mask to the first query")
-            if backend != "math" and D % 8:
-                raise NotImplementedError("head widths of 8n alone")
-            q, k, v = (t.transpose(1, 2) for t in (q, k, v))
-            is_causal = bool(causal)
-            try:
-                if backend == "flash":
-                    out, lse = ops._scaled_dot_product_flash_attention(
-                        q, k, v, 0.0, is_causal, False, scale=scale
-                    )[:2]
-                elif backend == "efficient":
-                    out, lse = ops._scaled_dot_product_efficient_attention(
-                        q, k, v, None, True, 0.0, is_causal, scale=scale
-                    )[:2]
-                elif backend == "cudnn":
-                    out, lse = ops._scaled_dot_product_cudnn_attention(
-                        q, k, v, None, True, 0.0, is_causal, False, scale=scale
-                    )[:2]
-                else:  # its formula: there is no lse
-                    out = F.scaled_dot_product_attention(q, k, v, scale=scale, is_causal=is_causal)
-                    scores = torch.matmul(q.float(), k.float().transpose(2, 3)) * scale
-                    if is_causal:
-                        mask = torch.ones(S, T, dtype=torch.bool, device=q.device).tril()
-                        scores = scores.masked_fill(~mask, -float("inf"))
-                    lse = torch.logsumexp(scores, -1)
-            except RuntimeError as e:
-                if "No execution plans" in str(e) or "No valid" in str(e):
-                    raise NotImplementedError("this backend does not take the case") from None
-                raise
-            lse = lse.reshape(lse.shape[0], lse.shape[1], -1)[:, :, :S].float()
-            return out.transpose(1, 2).contiguous(), lse.contiguous()
-
-        return run
-
-    class Math:
-        def __enter__(self) -> None:
-            from torch.nn.attention import SDPBackend, sdpa_kernel
-
-            self.context = sdpa_kernel(SDPBackend.MATH)
-            self.context.__enter__()
-
-        def __exit__(self, *_: object) -> None:
-            self.context.__exit__(None, None, None)
-
-    for backend in ("math", "flash", "efficient", "cudnn"):
-        for v in ("float32", "float16", "bfloat16"):
-            if v == "float32" and backend in ("flash", "cudnn"):
-                continue
-            yield subject(
-                "attention",
-                v,
-                f"torch SDPA, {backend}",
-                attention(backend),
-                around=Math if backend == "math" else None,
-            )
-
-    def adamw(parameter: Any, gradient: Any, m: Any, v: Any, **a: float) -> Any:
-        p = parameter.clone().requires_grad_()
-        p.grad = gradient.clone()
-        optimizer = torch.optim.AdamW(
-            [p],
-            lr=a["lr"],
-            betas=(a["beta1"], a["beta2"]),
-            eps=a["eps"],
-            weight_decay=a["weight_decay"],
-            fused=True,
-        )
-        optimizer.state[p] = {
-            "step": torch.tensor(float(a["step"]) - 1, device=p.device),
-            "exp_avg": m.clone(),
-            "exp_avg_sq": v.clone(),
-        }
-        optimizer.step()
-        state = optimizer.state[p]
-        return p.detach(), state["exp_avg"], state["exp_avg_sq"]
-
-    yield subject("adamw", "float32", "torch AdamW, fused", adamw)
-
-    def cross_entropy(e: Any, c: Any, target: Any) -> Any:
-        return F.cross_entropy(e @ c.t(), target, reduction="none")
-
-    yield subject(
-        "cross-entropy",
-        "float32",
-        "torch cross_entropy of e·cT",
-        cross_entropy,
-        around=lambda: Tf32(False),
-    )
-
-
-def cupy_subjects() -> Iterator[Subject]:
-    if missing("cupy"):
-        return
-    import cupy as cp
-    from cupyx.scipy import special
-
-    def subject(suite: str, v: str, name: str, kernel: Callable[..., Any]) -> Subject:
-        return Subject(suite, v, name, kernel, arrays="cupy")
-
-    for v in ("float32", "float64"):
-        yield subject("sum", v, "cupy.sum", lambda x: cp.sum(x, axis=1))
-        yield subject("dot", v, "cupy.einsum", lambda a, b: cp.einsum("ij,ij->i", a, b))
-
-    def product(a: Any, b: Any, c: Any = None) -> Any:
-        d = cp.matmul(a, b)
-        return d if c is None else d + c
-
-    yield subject("matmul", "float32", "cupy.matmul", product)
-    yield subject("matmul", "float16", "cupy.matmul", product)
-    yield subject(
-        "softmax", "float32", "cupyx.scipy.special.softmax", lambda x: special.softmax(x, axis=1)
-    )
-    yield subject(
-        "log-sum-exp",
-        "float32",
-        "cupyx.scipy.special.logsumexp",
-        lambda x: special.logsumexp(x, axis=1),
-    )
-
-
-def subjects(device: str) -> list[Subject]:
-    if device == "cpu":
-        return [*numpy_subjects(), *scipy_subjects(), *jax_subjects("cpu"), *torch_subjects("cpu")]
-    return [*torch_subjects("cuda"), *cupy_subjects(), *jax_subjects("cuda")]
-
-
-def number(x: Any) -> float:
-    return float(x) if x not in (None, "") else float("nan")
-
-
-def row_of(s: Subject, report: Any, seconds: float) -> dict[str, Any]:
+# ---------------------------------------------------------------- one subject
+def row_of(s: Subject, report: Any) -> Row:
     """What the table says of a subject."""
     judged = [c for c in report.cases if c["outcome"] in ("pass", "fail", "waived")]
     failing = [c for c in judged if c["outcome"] == "fail"]
-    families = sorted({c["family"] for c in failing})
+    refused = [c for c in report.cases if c["outcome"] == "unsupported"]
+    least = min(failing, key=lambda c: number(c.get("elements")), default={"reason": "", "id": ""})
+    # A bound of 0 asks for bits: one wrong bit is an infinite ratio, and told apart.
+    ratios = [number(c.get("max_ratio")) for c in judged]
+    libraries = {k: v for k, v in report.run["environment"]["libraries"].items() if v}
+    version = report.run["kernel"].get("version")
+    if isinstance(s.kernel, str) and version:
+        libraries[s.name.partition(",")[0].split()[0]] = version
     return {
-        "suite": s.suite,
-        "variant": s.variant,
-        "subject": s.name,
-        "note": s.note,
         "cases": len(judged),
         "failed": len(failing),
-        "unsupported": sum(c["outcome"] == "unsupported" for c in report.cases),
-        "families": families,
-        "max_ulp": max((number(c.get("max_ulp")) for c in judged), default=float("nan")),
-        "max_ratio": max((number(c.get("max_ratio")) for c in judged), default=float("nan")),
-        "first": min(failing, key=lambda c: number(c.get("elements")))["reason"] if failing else "",
-        "first_id": min(failing, key=lambda c: number(c.get("elements")))["id"] if failing else "",
+        "unsupported": len(refused),
+        "why_unsupported": refused[0]["reason"] if refused else "",
+        "families": sorted({c["family"] for c in failing}),
+        "max_ulp": plain(max((number(c.get("max_ulp")) for c in judged), default=math.nan)),
+        "max_ratio": plain(max(ratios, default=math.nan)),
+        "first": least["reason"],
+        "first_id": least["id"],
         "checks": {c["name"]: c["outcome"] for c in report.checks},
-        "seconds": seconds,
+        "libraries": libraries,
+        "suite_version": report.run["suite_version"],
     }
 
 
-def cell(x: float) -> str:
-    return "" if x != x else f"{x:.3g}"
+def slim(record: dict[str, Any]) -> dict[str, Any] | None:
+    """What is kept of a record: all of a failure, the errors of a case that passed, nothing of machines' paths."""
+    if record["type"] == "run":
+        kernel = {k: v for k, v in record["kernel"].items() if k != "path"}
+        return {**record, "kernel": kernel}
+    if record["type"] != "case":
+        return record
+    dropped = {"replay", "seconds", "variant", "family"}
+    if record["outcome"] == "pass":
+        dropped |= {"histogram", "worst", "shapes", "reason", "baseline_multiple"}
+    return {k: v for k, v in record.items() if k not in dropped}
 
 
-def page(folder: Path) -> str:
-    """docs/conformance-results.md: what is above its marker stays."""
-    path = ROOT / "docs/conformance-results.md"
-    lines = [path.read_text().split("<!-- tables -->")[0] + "<!-- tables -->"]
-    for device in ("cpu", "cuda"):
-        source = folder / f"conformance-{device}.json"
-        if not source.exists():
-            continue
-        summary = json.loads(source.read_text())
-        lines += [
-            "",
-            f"## {summary['where']}, {summary['date']}",
-            "",
-            f"{summary['libraries']}",
-            "",
-            "| suite | variant | subject | cases | outside the bound | in families | largest error, of the bound | in ulp | same bits again | rows alone |",
-            "|---|---|---|--:|--:|---|--:|--:|---|---|",
-        ]
-        for r in summary["rows"]:
-            name = r["subject"] + (f" ({r['note']})" if r["note"] else "")
-            checks = r["checks"]
-            lines.append(
-                f"| {r['suite']} | {r['variant']} | {name} | {r['cases']} | {r['failed']} | {', '.join(r['families'])} "
-                f"| {cell(r['max_ratio'])} | {cell(r['max_ulp'])} | {checks.get('run-to-run', '')} | {checks.get('batch', '')} |"
-            )
-        failing = [r for r in summary["rows"] if r["first"]]
-        if failing:
-            lines += ["", "The smallest failing case of each:", ""]
-            lines += [f"- {r['subject']}, `{r['first_id']}`: {r['first']}." for r in failing]
-    return "\n".join(lines) + "\n"
+def some(ids: list[str], count: int) -> list[str]:
+    """About so many of them, spread over all."""
+    return ids[:: max(1, len(ids) // count)]
+
+
+def judged(
+    s: Subject, level: str, limit: float, count: int
+) -> tuple[Row, dict[str, Any], list[str]]:
+    """The row, the environment and the records of one subject; whatever it raises becomes the row's reason."""
+    import halfulp as hu
+
+    known = {suite.name: suite for suite in hu.suites()}
+    if s.suite not in known or s.variant not in known[s.suite].variants:
+        return {"not_run": f"there is no suite {s.suite} with variant {s.variant}"}, {}, []
+    options: dict[str, Any] = {}
+    if not isinstance(s.kernel, str):
+        options = {"arrays": s.arrays, "device": s.device, "isolate": False}
+        if count:
+            options["cases"] = some(list(known[s.suite].cases(s.variant, level)), count)
+    context = None if s.around is None else s.around()
+    try:
+        if context is not None:
+            context.__enter__()
+        report = hu.conform(
+            s.kernel,
+            suite=s.suite,
+            promise=PROMISE,
+            variant=s.variant,
+            level=level,
+            seconds=limit,
+            progress=False,
+            **options,
+        )
+    except Exception as error:
+        return {"not_run": f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"}, {}, []
+    finally:
+        if context is not None:
+            with contextlib.suppress(Exception):  # a flag that cannot be set back costs no result
+                context.__exit__(None, None, None)
+    kept = [r for r in map(slim, report.records) if r is not None]
+    lines = [json.dumps({"subject": s.name, "note": s.note, **r}) for r in kept]
+    return row_of(s, report), dict(report.run["environment"]), lines
+
+
+def device_fault(library: str, device: str) -> str:
+    """Why this process can use its device no more, if so: an illegal access spoils all that comes after."""
+    try:
+        if device == "cuda" and library == "torch":
+            sys.modules["torch"].cuda.synchronize()
+        elif device == "cuda" and library == "cupy":
+            sys.modules["cupy"].cuda.Device().synchronize()
+    except Exception as error:
+        return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    return ""
+
+
+def work(
+    pipe: Connection, library: str, device: str, level: str, limit: float, count: int = 0
+) -> None:
+    """A process of one library: says which subjects it has, then judges those whose numbers come."""
+    warnings.simplefilter("ignore")
+    try:
+        import halfulp  # noqa: F401 — here, so that no subject's time has it in it
+
+        mine = list(LIBRARIES[device][library](device))
+    except AbsentError as error:
+        pipe.send(("absent", str(error)))
+        return
+    except Exception as error:
+        pipe.send(("absent", f"{type(error).__name__}: {error}"))
+        return
+    facts = [(s.suite, s.variant, s.name, s.note, s.arrays) for s in mine]
+    pipe.send(("has", facts))
+    while (i := pipe.recv()) is not None:
+        row, environment, lines = judged(mine[i], level, limit, count)
+        pipe.send(("judged", row, environment, lines, device_fault(library, device)))
+
+
+# ---------------------------------------------------------------- the run
+@dataclass
+class Worker:
+    library: str
+    process: Any
+    pipe: Connection
+    index: int | None = None  # what it is at
+    since: float = field(default_factory=time.monotonic)
+
+
+@dataclass
+class Plan:
+    device: str
+    level: str
+    jobs: int
+    limit: float  # of a case
+    cases: int  # of a subject; 0: all
+    subject_seconds: float
+    seconds: float  # of all
+    only: list[str]
+    resume: bool
+    started: float = field(default_factory=time.monotonic)
+
+    def over(self) -> bool:
+        return time.monotonic() - self.started > self.seconds
+
+
+def begin(plan: Plan, library: str) -> Worker:
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    arguments = (there, library, plan.device, plan.level, plan.limit, plan.cases)
+    process = context.Process(target=work, args=arguments, daemon=True)
+    process.start()
+    there.close()
+    return Worker(library, process, here)
+
+
+def end(worker: Worker) -> None:
+    if worker.process.is_alive():
+        worker.process.kill()
+    worker.process.join()
+    worker.pipe.close()
+
+
+def death(worker: Worker) -> str:
+    worker.process.join(10)
+    code = worker.process.exitcode
+    if code is not None and code < 0:
+        return f"its process died by signal {-code} ({signal.Signals(-code).name})"
+    return f"its process ended with {code}"
+
+
+def subjects_of(plan: Plan, library: str) -> tuple[Worker | None, list[Any], str]:
+    """A process of the library and what it has, or why there is none."""
+    worker = begin(plan, library)
+    reason = "its process said nothing for 300 s"
+    try:
+        if worker.pipe.poll(300):
+            kind, found = worker.pipe.recv()
+            if kind == "has":
+                return worker, found, ""
+            reason = found
+    except EOFError:
+        reason = death(worker)
+    end(worker)
+    return None, [], reason
+
+
+def run_library(plan: Plan, library: str, results: Results) -> None:
+    worker, facts, reason = subjects_of(plan, library)
+    results.summary["absent"].pop(library, None)
+    if worker is None:
+        print(f"left out: {library}: {reason}", file=sys.stderr, flush=True)
+        results.summary["absent"][library] = reason
+        results.write()
+        return
+    place = list(LIBRARIES[plan.device]).index(library)
+    keys = [f"{library}: {' | '.join(f[:4])}" for f in facts]
+    asked = [
+        i
+        for i, key in enumerate(keys)
+        if (not plan.only or any(text in key for text in plan.only))
+        and not (plan.resume and results.has(key))
+    ]
+    queue, total, done, spent, failed_starts = list(asked), len(asked), 0, 0.0, 0
+    idle, busy = [worker], []
+
+    def give(w: Worker) -> None:
+        w.index, w.since = queue[0], time.monotonic()
+        try:
+            w.pipe.send(w.index)
+        except OSError:  # it died while it had nothing to do
+            end(w)
+            return
+        queue.pop(0)
+        busy.append(w)
+
+    def keep(w: Worker, row: Row, environment: dict[str, Any], lines: list[str]) -> None:
+        nonlocal done, spent
+        assert w.index is not None
+        suite, variant, name, note, _ = facts[w.index]
+        took = time.monotonic() - w.since
+        head = {
+            "key": keys[w.index],
+            "library": library,
+            "order": [place, w.index],
+            "level": plan.level,
+        }
+        head |= {
+            "suite": suite,
+            "variant": variant,
+            "subject": name,
+            "note": note,
+            "seconds": round(took, 1),
+        }
+        results.add({**head, **row}, environment, lines)
+        done, spent = done + 1, spent + took
+        left = spent / done * (total - done) / max(1, plan.jobs)
+        text = row.get("not_run") or (
+            f"{row['failed']} of {row['cases']} fail, {row['unsupported']} unsupported, largest ratio {number(row['max_ratio']):.3g}"
+            f" {', '.join(row['families'])}"
+        )
+        print(
+            f"[{library} {done}/{total}] {suite} {variant} {name} {note}: {text}  ({took:.1f} s, {left:.0f} s left)",
+            flush=True,
+        )
+
+    # Further processes start while the first one works; what they say first is that they are there.
+    starting = [begin(plan, library) for _ in range(min(plan.jobs, total) - 1)]
+    while (queue and not plan.over()) or busy:
+        while queue and idle and not plan.over():
+            give(idle.pop())
+        alive = len(busy) + len(idle) + len(starting)
+        if not plan.over() and alive < min(plan.jobs, len(queue) + len(busy)):
+            starting.append(begin(plan, library))  # in place of one that died
+        for pipe in wait([w.pipe for w in [*busy, *starting]], timeout=1):
+            new = next((w for w in starting if w.pipe is pipe), None)
+            w = new or next(w for w in busy if w.pipe is pipe)
+            (busy if new is None else starting).remove(w)
+            try:
+                said = w.pipe.recv()
+            except EOFError:
+                if new is not None:
+                    print(f"no further process of {library}: {death(w)}", file=sys.stderr)
+                    failed_starts += 1
+                else:
+                    keep(w, {"not_run": death(w)}, {}, [])
+                end(w)
+                continue
+            if new is not None and said[0] == "has":
+                idle.append(w)
+                continue
+            if new is not None:
+                print(f"no further process of {library}: {said[1]}", file=sys.stderr)
+                failed_starts += 1
+                end(w)
+                continue
+            _, row, environment, lines, fault = said
+            keep(w, row, environment, lines)
+            if fault:
+                print(f"its device can be used no more: {fault}", file=sys.stderr)
+                end(w)
+            else:
+                idle.append(w)
+        if failed_starts > 3:
+            break
+        now = time.monotonic()
+        for w in [
+            w
+            for w in busy
+            if now - w.since > plan.subject_seconds or now - plan.started > plan.seconds + 60
+        ]:
+            busy.remove(w)
+            keep(w, {"not_run": f"ended after {now - w.since:.0f} s"}, {}, [])
+            end(w)
+    for w in [*idle, *starting, *busy]:
+        end(w)
+    if queue:
+        why = "time was up" if plan.over() else "no process of it starts any more"
+        print(f"{library}: {len(queue)} subjects not begun, {why}; --resume goes on", flush=True)
 
 
 def main() -> int:
-    warnings.simplefilter("ignore")
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--device", choices=tuple(LIBRARIES), default="cpu")
     parser.add_argument(
-        "--only", default="", help="subjects with this text in suite, variant or name"
+        "--library", action="append", default=[], help="only this one; may be repeated"
     )
-    parser.add_argument("--level", default="quick")
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        help="subjects with this text in 'library: suite | variant | name | note'",
+    )
+    parser.add_argument("--level", default="quick", choices=("quick", "full", "exhaustive"))
     parser.add_argument("--out", type=Path, default=ROOT / "data/results")
-    parser.add_argument("--without", default="", help="leave these libraries out: jax,cupy")
-    parser.add_argument("--limit", type=float, default=60.0, help="seconds for a subject")
+    parser.add_argument("--jobs", type=int, default=1, help="processes at once")
+    parser.add_argument(
+        "--seconds", type=float, default=math.inf, help="begin no subject after so many"
+    )
+    parser.add_argument(
+        "--subject-seconds", type=float, default=600.0, help="end a subject after so many"
+    )
+    parser.add_argument("--limit", type=float, default=60.0, help="seconds for a case of a plug-in")
+    parser.add_argument(
+        "--cases",
+        type=int,
+        default=0,
+        help="about so many cases of each callable only, to try the rest; no result to keep",
+    )
+    parser.add_argument("--resume", action="store_true", help="leave out subjects that have a row")
+    parser.add_argument(
+        "--fresh",
+        action="store_true",
+        help="forget earlier rows, also of subjects that are not asked",
+    )
     parser.add_argument(
         "--page", action="store_true", help="only write docs/conformance-results.md"
     )
     args = parser.parse_args()
     if args.page:
-        (ROOT / "docs/conformance-results.md").write_text(page(args.out))
+        path = ROOT / "docs/conformance-results.md"
+        path.write_text(page(path.read_text(), args.out))
         return 0
-    args.out.mkdir(parents=True, exist_ok=True)
-    known = {s.name: s for s in hu.suites()}
-    rows = []
-    environment: dict[str, Any] = {}
-    path = args.out / f"conformance-{args.device}.jsonl.gz"
-    with gzip.open(path, "wt", compresslevel=9) as lines:
-        for s in subjects(args.device):
-            label = f"{s.suite} {s.variant} {s.name}"
-            if args.only not in label or s.arrays in args.without.split(","):
-                continue
-            if s.suite not in known or s.variant not in known[s.suite].variants:
-                print(f"left out: {label}: no such suite or variant", file=sys.stderr)
-                continue
-            start = time.time()
-            context = s.around() if s.around is not None else None
-            if context is not None:
-                context.__enter__()
-            try:
-                report = hu.conform(
-                    s.kernel,
-                    suite=s.suite,
-                    promise=PROMISE,
-                    variant=s.variant,
-                    level=args.level,
-                    arrays=s.arrays,
-                    device=s.device,
-                    isolate=False,
-                    seconds=args.limit,
-                    **s.options,
-                )
-            except Exception as error:  # a subject that cannot be asked is a finding, not the end
-                print(f"not run: {label}: {type(error).__name__}: {error}", file=sys.stderr)
-                continue
-            finally:
-                if context is not None:
-                    context.__exit__(None, None, None)
-            row = row_of(s, report, time.time() - start)
-            rows.append(row)
-            found = report.run["environment"]
-            environment = {
-                **found,
-                "libraries": {**environment.get("libraries", {}), **found["libraries"]},
-            }
-            for record in report.records:
-                lines.write(json.dumps({"subject": s.name, **record}) + "\n")
-            print(
-                f"{s.suite:14} {s.variant:18} {s.name:36} {row['failed']:5} of {row['cases']:5} fail"
-                f"  max ratio {row['max_ratio']:9.3g}  max ulp {row['max_ulp']:9.3g}"
-                f"  unsupported {row['unsupported']:4}  {row['seconds']:6.1f} s  {row['checks']}"
-                f"  {', '.join(row['families'])}  {row['first']}",
-                flush=True,
-            )
-    libraries = ", ".join(f"{k} {v}" for k, v in environment.get("libraries", {}).items())
-    summary = {
-        "device": args.device,
-        "where": environment.get("device") or environment.get("processor") or platform.machine(),
-        "libraries": libraries,
-        "date": time.strftime("%Y-%m-%d"),
-        "rows": rows,
-    }
-    (args.out / f"conformance-{args.device}.json").write_text(json.dumps(summary, indent=1) + "\n")
-    print(f"records: {path}")
+    unknown = [x for x in args.library if x not in LIBRARIES[args.device]]
+    if unknown:
+        parser.error(
+            f"no library {unknown[0]} on {args.device}; there are {', '.join(LIBRARIES[args.device])}"
+        )
+    if args.jobs < 1:
+        parser.error(f"--jobs is {args.jobs}, but must be 1 or more")
+    plan = Plan(
+        args.device,
+        args.level,
+        args.jobs,
+        args.limit,
+        args.cases,
+        args.subject_seconds,
+        args.seconds,
+        args.only,
+        args.resume,
+    )
+    results = Results(args.out, args.device)
+    if not args.fresh:
+        results.read()
+    results.write()
+    for library in args.library or LIBRARIES[args.device]:
+        if plan.over():
+            print(f"{library}: not begun, time was up; --resume goes on", flush=True)
+            continue
+        run_library(plan, library, results)
+    print(f"{len(results.summary['rows'])} rows: {results.table}, {results.records}")
     return 0
 
 
 if __name__ == "__main__":
+    os.environ.setdefault("PYTHONUNBUFFERED", "1")
     sys.exit(main())

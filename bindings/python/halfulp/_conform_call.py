@@ -294,14 +294,15 @@ def call(kernel: Kernel, made: Made, arrays: Arrays) -> Answer:
     """One call in this process; whatever the kernel raises becomes a sentence."""
     try:
         inputs = {n: arrays.make(e, tuple(s), b) for n, (e, s, b) in made["inputs"].items()}
+        # What it got, as arrays: widened ones have other bytes than the case.
+        none = arrays.library == "jax"
+        watched = {} if none else {n: arrays.bytes_of(x) for n, x in inputs.items()}
+        arrays.wait()
     except Exception as error:
         if arrays.on_host:
             raise
         # As after an illegal access: every later call of CUDA fails too.
         return Answer(None, "fail", f"after earlier cases its device {_sentence(error)}")
-    # What it got, as arrays: widened ones have other bytes than the case.
-    watched = {} if arrays.library == "jax" else {n: arrays.bytes_of(x) for n, x in inputs.items()}
-    arrays.wait()
     started = time.perf_counter()
 
     def failed(reason: str, outcome: str = "fail") -> Answer:

@@ -9,23 +9,39 @@ import numpy.typing
 import typing
 
 __all__: list[str] = [
+    "AdamWOptions",
     "BlockFormat",
     "Ending",
     "Format",
     "How",
     "Lns",
+    "Norm",
     "NumberSystem",
     "RefinementHistory",
     "RoundingError",
+    "activation16",
+    "activation32",
+    "activation64",
+    "activation_emulated",
+    "adamw16",
+    "adamw32",
+    "adamw64",
+    "adamw_emulated",
     "add_pairs",
     "apply",
     "apply_system",
+    "attention32",
+    "attention64",
+    "attention_emulated",
     "block_counts",
     "check_unit",
     "class_names",
     "compute",
     "compute_lns",
     "compute_system",
+    "cross_entropy32",
+    "cross_entropy64",
+    "cross_entropy_emulated",
     "decode_lns",
     "decode_system",
     "default_unit",
@@ -35,6 +51,10 @@ __all__: list[str] = [
     "functions",
     "functions_missing",
     "hadamard",
+    "int8_matmul",
+    "log_sum_exp32",
+    "log_sum_exp64",
+    "log_sum_exp_emulated",
     "make_codebook",
     "matmul32",
     "matmul64",
@@ -48,6 +68,10 @@ __all__: list[str] = [
     "named_systems",
     "named_units",
     "no_exponent",
+    "norm16",
+    "norm32",
+    "norm64",
+    "norm_emulated",
     "norm_order",
     "operations",
     "ordering_names",
@@ -66,8 +90,15 @@ __all__: list[str] = [
     "refine",
     "rename_dlpack_type",
     "require_tensor_scale",
+    "rotary32",
+    "rotary64",
+    "rotary_emulated",
+    "rows16",
     "scale_rule_names",
     "set_threads",
+    "softmax32",
+    "softmax64",
+    "softmax_emulated",
     "split_pairs",
     "squared_error",
     "squares_unit",
@@ -279,6 +310,83 @@ class Lns:
     @property
     def zero_code(self) -> int: ...
 
+class Norm:
+    def __init__(
+        self,
+        centred: bool,
+        moments: str,
+        lanes: typing.SupportsInt | typing.SupportsIndex,
+        epsilon: typing.SupportsFloat | typing.SupportsIndex,
+    ) -> None: ...
+
+class AdamWOptions:
+    def __init__(
+        self,
+        rate: typing.SupportsFloat | typing.SupportsIndex,
+        beta1: typing.SupportsFloat | typing.SupportsIndex,
+        beta2: typing.SupportsFloat | typing.SupportsIndex,
+        epsilon: typing.SupportsFloat | typing.SupportsIndex,
+        decay: typing.SupportsFloat | typing.SupportsIndex,
+        step: typing.SupportsFloat | typing.SupportsIndex,
+        lerp: bool,
+    ) -> None: ...
+
+def activation16(
+    function: str,
+    is_bfloat16: bool,
+    x: numpy.typing.NDArray[numpy.uint16],
+    y: numpy.typing.NDArray[numpy.uint16],
+) -> None: ...
+def activation32(
+    function: str,
+    algorithm: str,
+    x: numpy.typing.NDArray[numpy.float32],
+    y: numpy.typing.NDArray[numpy.float32],
+) -> None: ...
+def activation64(
+    function: str,
+    algorithm: str,
+    x: numpy.typing.NDArray[numpy.float64],
+    y: numpy.typing.NDArray[numpy.float64],
+) -> None: ...
+def activation_emulated(
+    function: str,
+    algorithm: str,
+    x: numpy.typing.NDArray[numpy.float64],
+    y: numpy.typing.NDArray[numpy.float64],
+    format: Format,
+    how: How,
+) -> None: ...
+def adamw16(
+    options: AdamWOptions,
+    parameter: numpy.typing.NDArray[numpy.uint16],
+    gradient: numpy.typing.NDArray[numpy.uint16],
+    m: numpy.typing.NDArray[numpy.float32],
+    v: numpy.typing.NDArray[numpy.float32],
+) -> None: ...
+def adamw32(
+    options: AdamWOptions,
+    parameter: numpy.typing.NDArray[numpy.float32],
+    gradient: numpy.typing.NDArray[numpy.float32],
+    m: numpy.typing.NDArray[numpy.float32],
+    v: numpy.typing.NDArray[numpy.float32],
+) -> None: ...
+def adamw64(
+    options: AdamWOptions,
+    parameter: numpy.typing.NDArray[numpy.float64],
+    gradient: numpy.typing.NDArray[numpy.float64],
+    m: numpy.typing.NDArray[numpy.float64],
+    v: numpy.typing.NDArray[numpy.float64],
+) -> None: ...
+def adamw_emulated(
+    options: AdamWOptions,
+    parameter: numpy.typing.NDArray[numpy.float64],
+    gradient: numpy.typing.NDArray[numpy.float64],
+    m: numpy.typing.NDArray[numpy.float64],
+    v: numpy.typing.NDArray[numpy.float64],
+    format: Format,
+    how: How,
+) -> None: ...
 def add_pairs(
     a: numpy.typing.NDArray[numpy.float64],
     a_exponents: numpy.typing.NDArray[numpy.int32],
@@ -305,6 +413,41 @@ def apply_system(
     how: How,
     flags: typing.Annotated[numpy.typing.ArrayLike, numpy.uint8] | None = None,
 ) -> None: ...
+def attention32(
+    algorithm: str,
+    tile: typing.SupportsInt | typing.SupportsIndex,
+    scale: typing.SupportsFloat | typing.SupportsIndex,
+    causal: bool,
+    q: numpy.typing.NDArray[numpy.float32],
+    k: numpy.typing.NDArray[numpy.float32],
+    v: numpy.typing.NDArray[numpy.float32],
+    out: numpy.typing.NDArray[numpy.float32],
+    lse: numpy.typing.NDArray[numpy.float32],
+) -> None: ...
+def attention64(
+    algorithm: str,
+    tile: typing.SupportsInt | typing.SupportsIndex,
+    scale: typing.SupportsFloat | typing.SupportsIndex,
+    causal: bool,
+    q: numpy.typing.NDArray[numpy.float64],
+    k: numpy.typing.NDArray[numpy.float64],
+    v: numpy.typing.NDArray[numpy.float64],
+    out: numpy.typing.NDArray[numpy.float64],
+    lse: numpy.typing.NDArray[numpy.float64],
+) -> None: ...
+def attention_emulated(
+    algorithm: str,
+    tile: typing.SupportsInt | typing.SupportsIndex,
+    scale: typing.SupportsFloat | typing.SupportsIndex,
+    causal: bool,
+    q: numpy.typing.NDArray[numpy.float64],
+    k: numpy.typing.NDArray[numpy.float64],
+    v: numpy.typing.NDArray[numpy.float64],
+    out: numpy.typing.NDArray[numpy.float64],
+    lse: numpy.typing.NDArray[numpy.float64],
+    format: Format,
+    how: How,
+) -> None: ...
 def block_counts(
     format: BlockFormat,
     shape: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex],
@@ -328,6 +471,32 @@ def compute_system(
     system: NumberSystem,
     how: How,
 ) -> tuple: ...
+def cross_entropy32(
+    tile: typing.SupportsInt | typing.SupportsIndex,
+    e: numpy.typing.NDArray[numpy.float32],
+    c: numpy.typing.NDArray[numpy.float32],
+    target: numpy.typing.NDArray[numpy.int64],
+    loss: numpy.typing.NDArray[numpy.float32],
+    lse: numpy.typing.NDArray[numpy.float32],
+) -> None: ...
+def cross_entropy64(
+    tile: typing.SupportsInt | typing.SupportsIndex,
+    e: numpy.typing.NDArray[numpy.float64],
+    c: numpy.typing.NDArray[numpy.float64],
+    target: numpy.typing.NDArray[numpy.int64],
+    loss: numpy.typing.NDArray[numpy.float64],
+    lse: numpy.typing.NDArray[numpy.float64],
+) -> None: ...
+def cross_entropy_emulated(
+    tile: typing.SupportsInt | typing.SupportsIndex,
+    e: numpy.typing.NDArray[numpy.float64],
+    c: numpy.typing.NDArray[numpy.float64],
+    target: numpy.typing.NDArray[numpy.int64],
+    loss: numpy.typing.NDArray[numpy.float64],
+    lse: numpy.typing.NDArray[numpy.float64],
+    format: Format,
+    how: How,
+) -> None: ...
 def decode_lns(
     codes: typing.Annotated[numpy.typing.ArrayLike, numpy.uint32],
     system: Lns,
@@ -378,6 +547,25 @@ def hadamard(
     signs: typing.Annotated[numpy.typing.ArrayLike, numpy.uint8],
     how: How,
     flags: typing.Annotated[numpy.typing.ArrayLike, numpy.uint8] | None = None,
+) -> None: ...
+def int8_matmul(
+    a: numpy.typing.NDArray[numpy.int8],
+    b: numpy.typing.NDArray[numpy.int8],
+    c: typing.Annotated[numpy.typing.ArrayLike, numpy.int32] | None,
+    out: numpy.typing.NDArray[numpy.int32],
+) -> None: ...
+def log_sum_exp32(
+    algorithm: str, x: numpy.typing.NDArray[numpy.float32], y: numpy.typing.NDArray[numpy.float32]
+) -> None: ...
+def log_sum_exp64(
+    algorithm: str, x: numpy.typing.NDArray[numpy.float64], y: numpy.typing.NDArray[numpy.float64]
+) -> None: ...
+def log_sum_exp_emulated(
+    algorithm: str,
+    x: numpy.typing.NDArray[numpy.float64],
+    y: numpy.typing.NDArray[numpy.float64],
+    format: Format,
+    how: How,
 ) -> None: ...
 def make_codebook(
     name: str,
@@ -445,6 +633,37 @@ def named_block_formats() -> list[tuple[str, BlockFormat, str]]: ...
 def named_formats() -> list[tuple[str, Format, str]]: ...
 def named_systems() -> list[tuple[str, str]]: ...
 def named_units() -> list: ...
+def norm16(
+    norm: Norm,
+    is_bfloat16: bool,
+    x: numpy.typing.NDArray[numpy.uint16],
+    weight: typing.Annotated[numpy.typing.ArrayLike, numpy.uint16] | None,
+    bias: typing.Annotated[numpy.typing.ArrayLike, numpy.uint16] | None,
+    y: numpy.typing.NDArray[numpy.uint16],
+) -> None: ...
+def norm32(
+    norm: Norm,
+    x: numpy.typing.NDArray[numpy.float32],
+    weight: typing.Annotated[numpy.typing.ArrayLike, numpy.float32] | None,
+    bias: typing.Annotated[numpy.typing.ArrayLike, numpy.float32] | None,
+    y: numpy.typing.NDArray[numpy.float32],
+) -> None: ...
+def norm64(
+    norm: Norm,
+    x: numpy.typing.NDArray[numpy.float64],
+    weight: typing.Annotated[numpy.typing.ArrayLike, numpy.float64] | None,
+    bias: typing.Annotated[numpy.typing.ArrayLike, numpy.float64] | None,
+    y: numpy.typing.NDArray[numpy.float64],
+) -> None: ...
+def norm_emulated(
+    norm: Norm,
+    x: numpy.typing.NDArray[numpy.float64],
+    weight: typing.Annotated[numpy.typing.ArrayLike, numpy.float64] | None,
+    bias: typing.Annotated[numpy.typing.ArrayLike, numpy.float64] | None,
+    y: numpy.typing.NDArray[numpy.float64],
+    format: Format,
+    how: How,
+) -> None: ...
 def norm_order(x: numpy.typing.NDArray[numpy.float64]) -> numpy.typing.NDArray[numpy.int64]: ...
 def operations() -> list[tuple[str, int, bool]]: ...
 def ordering_names() -> list[str]: ...
@@ -505,8 +724,54 @@ def refine(
 ) -> RefinementHistory: ...
 def rename_dlpack_type(capsule: typing.Any, dtype: str) -> None: ...
 def require_tensor_scale(format: BlockFormat) -> None: ...
+def rotary32(
+    pairing: str,
+    fused: bool,
+    x: numpy.typing.NDArray[numpy.float32],
+    cos: numpy.typing.NDArray[numpy.float32],
+    sin: numpy.typing.NDArray[numpy.float32],
+    y: numpy.typing.NDArray[numpy.float32],
+) -> None: ...
+def rotary64(
+    pairing: str,
+    fused: bool,
+    x: numpy.typing.NDArray[numpy.float64],
+    cos: numpy.typing.NDArray[numpy.float64],
+    sin: numpy.typing.NDArray[numpy.float64],
+    y: numpy.typing.NDArray[numpy.float64],
+) -> None: ...
+def rotary_emulated(
+    pairing: str,
+    fused: bool,
+    x: numpy.typing.NDArray[numpy.float64],
+    cos: numpy.typing.NDArray[numpy.float64],
+    sin: numpy.typing.NDArray[numpy.float64],
+    y: numpy.typing.NDArray[numpy.float64],
+    format: Format,
+    how: How,
+) -> None: ...
+def rows16(
+    function: str,
+    algorithm: str,
+    is_bfloat16: bool,
+    x: numpy.typing.NDArray[numpy.uint16],
+    y: numpy.typing.NDArray[numpy.uint16],
+) -> None: ...
 def scale_rule_names() -> list[str]: ...
 def set_threads(n: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+def softmax32(
+    algorithm: str, x: numpy.typing.NDArray[numpy.float32], y: numpy.typing.NDArray[numpy.float32]
+) -> None: ...
+def softmax64(
+    algorithm: str, x: numpy.typing.NDArray[numpy.float64], y: numpy.typing.NDArray[numpy.float64]
+) -> None: ...
+def softmax_emulated(
+    algorithm: str,
+    x: numpy.typing.NDArray[numpy.float64],
+    y: numpy.typing.NDArray[numpy.float64],
+    format: Format,
+    how: How,
+) -> None: ...
 def split_pairs(
     x: numpy.typing.NDArray[numpy.float64],
 ) -> tuple[numpy.typing.NDArray[numpy.float64], numpy.typing.NDArray[numpy.int32]]: ...
