@@ -75,10 +75,14 @@ class Quantiser:
         random: dict[str, Any] = {}
         if self.rounding.startswith("stochastic"):
             random = {"seed": self.seed, "step": self.step, "tensor": self.tensor}
-        found = _elementwise.round(
-            np.ascontiguousarray(x), self.format, self.rounding, overflow="saturate", **random
+        x = np.ascontiguousarray(x)
+        lost = np.isnan(x)
+        if lost.any():  # many narrow formats have no NaN, but a divergence is a result
+            x = np.where(lost, 0.0, x)
+        y = np.asarray(
+            _elementwise.round(x, self.format, self.rounding, overflow="saturate", **random)
         )
-        return np.asarray(found)
+        return np.where(lost, np.nan, y) if lost.any() else y
 
 
 def largest(format: str) -> float:
