@@ -332,7 +332,7 @@ def test_stochastic_bits_are_those_of_seed_step_and_call() -> None:
 
 
 def test_bad_networks_and_arguments() -> None:
-    with pytest.raises(ValueError, match="activation is 'swish'.*relu, tanh, gelu"):
+    with pytest.raises(ValueError, match=r"activation is 'swish'.*relu, tanh, gelu"):
         sh.Mlp((3, 2), "swish")
     with pytest.raises(ValueError, match="must hold inputs and classes"):
         sh.Mlp((3,))
