@@ -23,6 +23,8 @@ from halfulp.sharpness._allocation import (
     pareto_front,
     spearman,
 )
+from halfulp.sharpness._data import Images, digits, fashion, fashion_full
+from halfulp.sharpness._dual import exact_hvp
 from halfulp.sharpness._hessian import (
     Eigenpairs,
     LayerCurvature,
@@ -48,14 +50,21 @@ from halfulp.sharpness._losses import (
     random_sharpness,
     sam,
 )
+from halfulp.sharpness._networks import ConvNet, Mlp, Network
+from halfulp.sharpness._quantiser import Quantiser
 
 __all__ = [
     "Allocation",
+    "ConvNet",
     "CriticalSharpness",
     "Eigenpairs",
+    "Images",
     "Landscape",
     "LayerCurvature",
     "LogitSharpness",
+    "Mlp",
+    "Network",
+    "Quantiser",
     "RandomSharpness",
     "Sharpness",
     "Spectrum",
@@ -65,6 +74,10 @@ __all__ = [
     "box_sharpness",
     "critical_sharpness",
     "difference_hvp",
+    "digits",
+    "exact_hvp",
+    "fashion",
+    "fashion_full",
     "hawq",
     "hawq_v2",
     "integer_program",
