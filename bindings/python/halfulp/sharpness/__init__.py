@@ -23,6 +23,7 @@ from halfulp.sharpness._allocation import (
     pareto_front,
     spearman,
 )
+from halfulp.sharpness._dual import exact_hvp
 from halfulp.sharpness._hessian import (
     Eigenpairs,
     LayerCurvature,
@@ -48,14 +49,18 @@ from halfulp.sharpness._losses import (
     random_sharpness,
     sam,
 )
+from halfulp.sharpness._networks import ConvNet, Mlp, Network
 
 __all__ = [
     "Allocation",
+    "ConvNet",
     "CriticalSharpness",
     "Eigenpairs",
     "Landscape",
     "LayerCurvature",
     "LogitSharpness",
+    "Mlp",
+    "Network",
     "RandomSharpness",
     "Sharpness",
     "Spectrum",
@@ -65,6 +70,7 @@ __all__ = [
     "box_sharpness",
     "critical_sharpness",
     "difference_hvp",
+    "exact_hvp",
     "hawq",
     "hawq_v2",
     "integer_program",
