@@ -11,66 +11,47 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from halfulp.sharpness._dual import exact_hvp
+from halfulp.sharpness._networks import Mlp, Quantise
 from halfulp.sharpness._training import Labels, Stack, objective
 
 Floats = NDArray[np.float64]
 Losses = Callable[[Floats], Floats]  # of (networks, n): (networks,)
 
 
+class Squared(Mlp):
+    """Half the squared distance of the logits to one-hot, mean over rows."""
+
+    def loss(self, w: Any, x: ArrayLike, y: ArrayLike, quantise: Quantise | None = None) -> Any:
+        away = self.logits(w, x, quantise) - self._one_hot(y)
+        return (away * away).sum(axis=-1).mean(axis=-1) / 2
+
+    def _output_gradient(self, z: Any, y: ArrayLike) -> Any:
+        return z - self._one_hot(y)
+
+
 class Smooth:
-    """The unrounded loss of networks in binary64, its gradient and its Hessian's products."""
+    """The unrounded loss of networks in binary64, its gradient and its Hessian's products, on the
+    same rows for all of them."""
 
     def __init__(self, stack: Stack, x: NDArray[Any], y: Labels):
-        self.layout, self.relu = stack.layout, stack.training.activation == "relu"
-        self.squared = stack.training.objective == "squared"
-        self.x = x.astype(np.float64)
-        self.truth = np.eye(stack.training.widths[-1])[y]
-
-    def _forward(self, w: Any) -> tuple[list[Any], list[Any]]:
-        layers, weights = [self.x], []
-        for i, (at, bias, shape) in enumerate(self.layout):
-            weights.append(w[:, at].reshape(len(w), *shape))
-            z = layers[-1] @ weights[-1] + w[:, bias].reshape(len(w), 1, shape[1])
-            if i < len(self.layout) - 1:
-                z = np.maximum(z, 0.0) if self.relu else np.tanh(z)
-            layers.append(z)
-        return layers, weights
+        t = stack.training
+        kind = Squared if t.objective == "squared" else Mlp
+        self.network = kind(t.widths, t.activation)
+        k = len(stack.seeds)
+        self.x = np.broadcast_to(x.astype(np.float64), (k, *x.shape))
+        self.y = np.broadcast_to(y, (k, len(y)))
 
     def loss(self, w: Floats) -> Floats:
-        z = self._forward(w)[0][-1]
-        if self.squared:
-            return np.asarray(((z - self.truth) ** 2).sum(axis=2).mean(axis=1) / 2)
-        z = z - z.max(axis=2, keepdims=True)
-        log_total = np.log(np.exp(z).sum(axis=2))
-        return np.asarray((log_total - (z * self.truth).sum(axis=2)).mean(axis=1))
+        return np.asarray(self.network.loss(w, self.x, self.y))
 
-    def gradient(self, w: Any) -> Any:
-        """(networks, n); by operations that `exact_hvp` follows."""
-        layers, weights = self._forward(w)
-        z = layers[-1]
-        if not self.squared:
-            z = np.exp(z - z.max(axis=2, keepdims=True))
-            z = z / z.sum(axis=2, keepdims=True)
-        g = (z - self.truth) * (1 / len(self.x))
-        parts: list[Any] = []
-        for i in range(len(weights) - 1, -1, -1):
-            h = layers[i]
-            parts = [
-                (h.swapaxes(-1, -2) @ g).reshape(len(w), -1),
-                g.sum(axis=1),
-                *parts,
-            ]
-            if i > 0:
-                slope = (h > 0).astype(np.float64) if self.relu else 1 - h * h
-                g = (g @ weights[i].swapaxes(1, 2)) * slope
-        return np.concatenate(parts, axis=1)
+    def gradient(self, w: Floats) -> Floats:
+        return np.asarray(self.network.gradient(w, self.x, self.y))
 
     def hvp(self, w: Floats) -> Callable[[Floats], Floats]:
         """Products of all networks at once: (networks, n) to (networks, n)."""
-        return exact_hvp(self.gradient, w)  # type: ignore[return-value]
+        return self.network.hvp(w, self.x, self.y)  # type: ignore[return-value]
 
 
 def top_eigenvalues(
@@ -128,7 +109,7 @@ def critical(
     initial: float,
     *,
     tolerance: float = 0.05,
-    doublings: int = 20,
+    doublings: int = 12,
 ) -> tuple[Floats, NDArray[np.int64]]:
     """λ_c = 2/η_c of each network, and the evaluations that its own search needs."""
     start = losses(w)
@@ -188,9 +169,9 @@ def measure(
     x: NDArray[Any],
     y: Labels,
     *,
-    lanczos_steps: int = 15,
-    probes: int = 6,
-    samples: int = 16,
+    lanczos_steps: int = 10,
+    probes: int = 4,
+    samples: int = 8,
     epsilon: float = 1e-3,
     logit_epsilon: float = 1e-2,
     rho: float = 0.05,
@@ -201,7 +182,7 @@ def measure(
 
     t = stack.training
     rounding = None if not t.rounding.startswith("stochastic") else "nearest-even"
-    x32 = np.broadcast_to(x, (len(stack.seeds), *x.shape))
+    x32 = x[None]  # rounded once for all networks
     k, n = stack.parameters.shape
 
     def rounded(w: Floats) -> Floats:
@@ -220,7 +201,8 @@ def measure(
     norm = np.linalg.norm(gradient, axis=1)
     w = stack.parameters.astype(np.float64)
     update = -(t.momentum * stack.velocity.astype(np.float64) + gradient)
-    critical_value, evaluations = critical(rounded, w, update, t.rate_at(stack.step))
+    along_update, evaluations = critical(rounded, w, update, t.rate_at(stack.step))
+    along_gradient, more = critical(rounded, w, -gradient, t.rate_at(stack.step))
     hvp = smooth.hvp(used)
     eigenvalue, residual = top_eigenvalues(hvp, k, n, lanczos_steps)
     found = {
@@ -236,8 +218,10 @@ def measure(
             ]
         ),
         "sam": sam(smooth, used, true, rho),
-        "critical": critical_value,
+        "critical": along_update,
         "critical-evaluations": evaluations.astype(np.float64),
+        "critical-gradient": along_gradient,
+        "critical-gradient-evaluations": more.astype(np.float64),
         "box": box(rounded, w, epsilon, samples),
         "lambda-max": eigenvalue,
         "lambda-residual": residual,
