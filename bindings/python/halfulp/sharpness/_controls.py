@@ -27,7 +27,8 @@ def controls() -> list[Control]:
     def trained(t: Training, seeds: list[int], flip: bool = False) -> tuple[Any, Any]:
         stack = Stack(t, seeds)
         if flip:
-            stack.parameters.view(np.uint32)[0, 20 * 32] ^= 1 << 12  # of an input that is not always 0
+            output = stack.layout[-1][0]
+            stack.parameters.view(np.uint32)[0, output.start + 50] ^= 1 << 12
         orders = [np.random.default_rng([seed, 2]) for seed in seeds]
         losses = []
         with np.errstate(over="ignore", invalid="ignore"):
@@ -44,7 +45,9 @@ def controls() -> list[Control]:
     )
 
     def differ(a: Any, b: Any) -> int:
-        return sum(int((u.view(np.uint32) != v.view(np.uint32)).sum()) for u, v in zip(a, b))
+        return sum(
+            int((u.view(np.uint32) != v.view(np.uint32)).sum()) for u, v in zip(a, b, strict=True)
+        )
 
     number = sum(v.size for v in plain)
     same, other = differ(emulated, plain), differ(flipped, plain)
@@ -63,7 +66,7 @@ def controls() -> list[Control]:
         ("noise", random.random(len(of))),
     ):
         p = pairs(values, event, of, 12)
-        judged[name] = estimate(held_out(p), np.array([held_out(p, w) for w in weights]))
+        judged[name] = estimate(float(held_out(p)[0]), held_out(p, weights))
     noise = judged["noise"]
     return [
         Control(

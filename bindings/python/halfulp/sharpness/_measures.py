@@ -169,7 +169,7 @@ def measure(
     x: NDArray[Any],
     y: Labels,
     *,
-    lanczos_steps: int = 10,
+    lanczos_steps: int = 8,
     probes: int = 4,
     samples: int = 8,
     epsilon: float = 1e-3,

@@ -27,7 +27,7 @@ def divergence(
     sequence (or of those that are left) whose loss, the mean of `window` steps, is above
     min(initial, least so far + 1); or the first that is not finite.
 
-    losses: (runs, steps), before each step; initial: (runs,). Definition: docs/studies/sharpness.md.
+    losses: (runs, steps), before each step; initial: (runs,).
     """
     runs, steps = losses.shape
     found = np.full(runs, np.inf)
@@ -66,17 +66,11 @@ class Pairs:
         pairs = float(w @ self.count @ w)
         return float(w @ self.larger @ w) / pairs if pairs > 0 else float("nan")
 
-    def turned(self) -> Pairs:
-        return Pairs(self.count - self.larger, self.count)
-
-    def of(self, seeds: Ints) -> Pairs:
-        return Pairs(self.larger[np.ix_(seeds, seeds)], self.count[np.ix_(seeds, seeds)])
-
 
 def pairs(
     values: NDArray[Any], event: Bools, seed: Ints, seeds: int, stratum: NDArray[Any] | None = None
 ) -> Pairs:
-    """Of runs whose value is not NaN; only runs of one stratum make a pair. seed: 0 to seeds − 1."""
+    """Of runs whose value is not NaN; only runs of one stratum pair. seed: 0 to seeds − 1."""
     use = ~np.isnan(values)
     groups = np.zeros(len(values), np.int64) if stratum is None else stratum
     larger, count = np.zeros((seeds, seeds)), np.zeros((seeds, seeds))
@@ -98,21 +92,28 @@ def folds(seeds: int) -> tuple[Ints, Ints]:
     return np.arange(0, seeds, 2), np.arange(1, seeds, 2)
 
 
-def held_out(p: Pairs, weights: Floats | None = None) -> float:
+def held_out(p: Pairs, weights: Floats | None = None) -> Floats:
     """The AUC of both halves' pairs, each in the direction that the other half chose (there at
-    least a half). A half without any pair is left out; NaN without both."""
-    w = np.ones(len(p.count)) if weights is None else weights
-    even, odd = folds(len(w))
-    won = total = 0.0
-    for train, test in ((even, odd), (odd, even)):
-        chosen = p.of(train).auc(w[train])
-        count = float(w[test] @ p.of(test).count @ w[test])
-        if np.isnan(chosen) or count == 0:
-            continue
-        judged = p.of(test) if chosen >= 0.5 else p.of(test).turned()
-        won += float(w[test] @ judged.larger @ w[test])
-        total += count
-    return won / total if total > 0 else float("nan")
+    least a half), for each row of weights (draws, seeds); all 1 by default. A half without any pair
+    is left out; NaN without both."""
+    w = np.ones((1, len(p.count))) if weights is None else weights
+
+    def total(of: Floats, half: Ints) -> Floats:
+        inside = w[:, half]
+        return ((inside @ of[np.ix_(half, half)]) * inside).sum(axis=1)
+
+    even, odd = folds(w.shape[1])
+    larger = {0: total(p.larger, even), 1: total(p.larger, odd)}
+    count = {0: total(p.count, even), 1: total(p.count, odd)}
+    won, pairs_judged = np.zeros(len(w)), np.zeros(len(w))
+    for train, test in ((0, 1), (1, 0)):
+        known = (count[train] > 0) & (count[test] > 0)
+        up = 2 * larger[train] >= count[train]
+        of = np.where(up, larger[test], count[test] - larger[test])
+        won += np.where(known, of, 0)
+        pairs_judged += np.where(known, count[test], 0)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(won / np.where(pairs_judged > 0, pairs_judged, np.nan))
 
 
 def draws(seeds: int, number: int = DRAWS) -> Floats:
@@ -153,60 +154,83 @@ def estimate(value: float, drawn: NDArray[Any]) -> Estimate:
 
 @dataclass(frozen=True)
 class Warnings:
-    """A threshold's alarms on the other half's runs: leads (steps from the alarm to the divergence,
-    0 where there was none before it) and false alarms (of runs that do not diverge)."""
+    """A monitor's alarms on the runs of the other half: leads (steps from the first alarm to the
+    divergence, 0 where there was none before it) and false alarms (of runs that do not diverge);
+    `left_out` runs had nothing to be compared with."""
 
     leads: Floats
     lead_seed: Ints
     false: Bools
-    false_seed: Ints
+    left_out: int
+
+
+def unusual(
+    series: NDArray[Any], calm: Bools, stratum: NDArray[Any], least: int = 5
+) -> NDArray[np.float64]:
+    """By run and record: the share of the calm runs of the same stratum that have a smaller value
+    at the same record, ties counting a half; NaN where fewer than `least` are known."""
+    found = np.full(series.shape, np.nan)
+    for group in np.unique(stratum):
+        among = np.flatnonzero(stratum == group)
+        for e in range(series.shape[1]):
+            known = np.sort(series[among[calm[among]], e])
+            known = known[~np.isnan(known)]
+            if len(known) < least:
+                continue
+            v = series[among, e]
+            below = np.searchsorted(known, v, "left"), np.searchsorted(known, v, "right")
+            found[among, e] = np.where(np.isnan(v), np.nan, sum(below) / (2 * len(known)))
+    return found
 
 
 def warnings(
-    series: NDArray[Any], steps: NDArray[Any], diverges: Floats, seed: Ints, rate: float = 0.1
+    series: NDArray[Any],
+    steps: NDArray[Any],
+    diverges: Floats,
+    seed: Ints,
+    stratum: NDArray[Any],
+    rate: float = 0.1,
 ) -> Warnings:
     """series: (runs, records) of a measure; steps: of the records; diverges: step or inf.
 
-    On each half of the seeds the direction is the one in which the runs' largest value before their
-    end tells better, and the threshold the one that at most `rate` of the runs that do not diverge
-    exceed; both are used on the other half.
+    A value alarms where it is unusual beside runs of the same stratum, at the same record, that do
+    not diverge. What is usual, the direction, and the threshold (that a share `rate` of those runs
+    exceed at some time) come from one half of the seeds, and are used on the other half.
     """
     seeds = int(seed.max()) + 1
     bad = np.isfinite(diverges)
     seen = steps[None, :] < diverges[:, None]
-    most = {}
-    for sign in (1.0, -1.0):
-        values = np.where(seen & ~np.isnan(series), sign * series, -np.inf)
-        most[sign] = (values, values.max(axis=1))
-    leads, lead_seed, false, false_seed = [], [], [], []
+    leads, lead_seed, false, left_out = [], [], [], 0
     even, odd = folds(seeds)
     for train, test in ((even, odd), (odd, even)):
-        inside = np.isin(seed, train)
-        calm = inside & ~bad
-        if not calm.any() or not (inside & bad).any():
+        inside, outside = np.isin(seed, train), np.isin(seed, test)
+        share = unusual(series, inside & ~bad, stratum)
+        compared = ~np.isnan(share).all(axis=1)
+        left_out += int((outside & ~compared).sum())
+        calm = inside & ~bad & compared
+        if not calm.any() or not (inside & bad & compared).any():
             continue
-        told = {
-            sign: pairs(top[inside], bad[inside], seed[inside], seeds).auc()
-            for sign, (_, top) in most.items()
-        }
-        sign = max(told, key=lambda s: told[s])
-        values, top = most[sign]
+        most = {}
+        for sign in (1, -1):
+            values = share if sign == 1 else 1 - share
+            values = np.where(seen & ~np.isnan(values), values, -1.0)
+            top = values.max(axis=1)
+            use = inside & compared
+            told = pairs(top[use], bad[use], seed[use], seeds, stratum[use]).auc()
+            most[sign] = (-np.inf if np.isnan(told) else told, values, top)
+        _, values, top = max(most.values(), key=lambda m: m[0])
         ordered = np.sort(top[calm])
-        allowed = int(np.floor(rate * len(ordered)))
-        threshold = ordered[len(ordered) - 1 - allowed]
-        outside = np.isin(seed, test)
-        for k in np.flatnonzero(outside & bad):
+        threshold = ordered[len(ordered) - 1 - int(np.floor(rate * len(ordered)))]
+        for k in np.flatnonzero(outside & bad & compared):
             alarms = np.flatnonzero(values[k] > threshold)
             leads.append(diverges[k] - steps[alarms[0]] if len(alarms) else 0.0)
             lead_seed.append(seed[k])
-        for k in np.flatnonzero(outside & ~bad):
-            false.append(bool(top[k] > threshold))
-            false_seed.append(seed[k])
+        false.append(top[outside & ~bad & compared] > threshold)
     return Warnings(
         np.array(leads, np.float64),
         np.array(lead_seed, np.int64),
-        np.array(false, bool),
-        np.array(false_seed, np.int64),
+        np.concatenate(false) if false else np.zeros(0, bool),
+        left_out,
     )
 
 
@@ -232,3 +256,19 @@ def rank_correlation(
             total += float(x @ y) / scale * len(at)
             runs += len(at)
     return total / runs if runs else float("nan")
+
+
+def along_runs(a: NDArray[Any], b: NDArray[Any], least: int = 5) -> Floats:
+    """Spearman's ρ of each row, (runs,), where both are finite; NaN where fewer than `least` are,
+    or nothing varies."""
+    from scipy.stats import rankdata
+
+    use = np.isfinite(a) & np.isfinite(b)
+    found = np.full(len(a), np.nan)
+    for k in np.flatnonzero(use.sum(axis=1) >= least):
+        x, y = rankdata(a[k, use[k]]), rankdata(b[k, use[k]])
+        x, y = x - x.mean(), y - y.mean()
+        scale = float(np.sqrt((x @ x) * (y @ y)))
+        if scale > 0:
+            found[k] = float(x @ y) / scale
+    return found

@@ -14,8 +14,21 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from halfulp.sharpness._cells import NAME, RECORDS, SIZES, Cell, Size, cells, path_of, run_cell
+from halfulp.sharpness._cells import (
+    NAME,
+    QUESTION,
+    RECORDS,
+    SIZES,
+    Cell,
+    Size,
+    cells,
+    path_of,
+    run_cell,
+)
 from halfulp.sharpness._controls import controls
+
+__all__ = ["NAME", "QUESTION", "SIZES", "estimate_cost", "run_study"]
+
 
 def serve() -> None:
     """A worker: cells from standard input, one a line, and for each the seconds it took."""
@@ -86,7 +99,8 @@ def run_study(
 ) -> Path:
     """What is missing of the study; figures, summary.json and the page. Returns its folder."""
     from halfulp.sharpness._page import write_figures, write_page
-    from halfulp.sharpness._results import read, summarise
+    from halfulp.sharpness._results import read
+    from halfulp.sharpness._summary import summarise
 
     size = SIZES[size_name]
     folder = Path("results") / f"{NAME}-{size_name}" if out is None else Path(out)

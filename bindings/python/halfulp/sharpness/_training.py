@@ -6,6 +6,7 @@ weights and the optimiser's state are binary32.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,7 +91,7 @@ def sizes(widths: tuple[int, ...]) -> list[tuple[slice, slice, tuple[int, int]]]
     """Of each layer: where its weights and its biases lie among the parameters of a network, and
     the weights' shape (inputs, outputs)."""
     found, at = [], 0
-    for before, after in zip(widths, widths[1:], strict=False):
+    for before, after in itertools.pairwise(widths):
         w = slice(at, at + before * after)
         b = slice(w.stop, w.stop + after)
         found.append((w, b, (before, after)))
