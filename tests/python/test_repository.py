@@ -151,7 +151,7 @@ def test_the_readme_lists_every_named_format() -> None:
 def test_the_shipped_data_is_what_notice_says() -> None:
     import hashlib
 
-    for data in ("digits/digits.csv", "kjv/kjv.txt.gz"):
+    for data in ("digits/digits.csv", "fashion/fashion.gz", "kjv/kjv.txt.gz"):
         path = ROOT / "data" / data
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         assert digest in (ROOT / "NOTICE").read_text(), data

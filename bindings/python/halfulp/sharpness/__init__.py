@@ -23,6 +23,7 @@ from halfulp.sharpness._allocation import (
     pareto_front,
     spearman,
 )
+from halfulp.sharpness._data import Images, digits, fashion, fashion_full
 from halfulp.sharpness._dual import exact_hvp
 from halfulp.sharpness._hessian import (
     Eigenpairs,
@@ -50,17 +51,20 @@ from halfulp.sharpness._losses import (
     sam,
 )
 from halfulp.sharpness._networks import ConvNet, Mlp, Network
+from halfulp.sharpness._quantiser import Quantiser
 
 __all__ = [
     "Allocation",
     "ConvNet",
     "CriticalSharpness",
     "Eigenpairs",
+    "Images",
     "Landscape",
     "LayerCurvature",
     "LogitSharpness",
     "Mlp",
     "Network",
+    "Quantiser",
     "RandomSharpness",
     "Sharpness",
     "Spectrum",
@@ -70,7 +74,10 @@ __all__ = [
     "box_sharpness",
     "critical_sharpness",
     "difference_hvp",
+    "digits",
     "exact_hvp",
+    "fashion",
+    "fashion_full",
     "hawq",
     "hawq_v2",
     "integer_program",

@@ -80,6 +80,9 @@ class Dual(NDArrayOperatorsMixin):
             raise refused(f"astype({np.dtype(dtype).name}), a rounding")
         return self.copy()
 
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"exact_hvp does not know .{name} of a parameter; {_REMEDY}")
+
     # Shapes: the same map of both parts.
     def __getitem__(self, at: Any) -> Dual:
         return Dual(self.value[plain(at)], self.tangent[plain(at)])
@@ -144,6 +147,9 @@ class Dual(NDArrayOperatorsMixin):
 
     def take(self, at: Any, axis: Any = None) -> Dual:
         return self.both(lambda x: np.take(x, at, axis=axis))
+
+    def repeat(self, times: Any, axis: Any = None) -> Dual:
+        return self.both(lambda x: x.repeat(times, axis))
 
     def clip(self, low: Any = None, high: Any = None) -> Dual:
         return np.clip(self, low, high)  # type: ignore[call-overload,no-any-return]

@@ -288,15 +288,19 @@ def adam(
     batch: int = 64,
     seed: int = 0,
     decay: float = 0.0,
+    anneal: bool = False,
     quantise: Quantise | None = None,
 ) -> Array:
-    """w after epochs of Adam (0.9, 0.999, 1e-8; decoupled decay) in random batches by seed."""
+    """w after epochs of Adam (0.9, 0.999, 1e-8; decoupled decay) in random batches by seed.
+    anneal: the rate falls linearly to 0.
+    """
     random = np.random.default_rng([integer(seed, "seed", 0, 2**64 - 1), 2])
     batch = min(integer(batch, "batch", 1, 2**40), len(x))
     rate = number(rate, "rate", 0.0)
     w = np.array(w, np.float64)
-    m, v, step = np.zeros_like(w), np.zeros_like(w), 0
-    for _ in range(integer(epochs, "epochs", 0, 2**40)):
+    epochs = integer(epochs, "epochs", 0, 2**40)
+    m, v, step, steps = np.zeros_like(w), np.zeros_like(w), 0, epochs * (len(x) // batch)
+    for _ in range(epochs):
         order = random.permutation(len(x))
         for start in range(0, len(x) - batch + 1, batch):
             rows = order[start : start + batch]
@@ -304,6 +308,7 @@ def adam(
             step += 1
             m += 0.1 * (g - m)
             v += 0.001 * (g * g - v)
-            now = rate * np.sqrt(1 - 0.999**step) / (1 - 0.9**step)
-            w = w - now * m / (np.sqrt(v) + 1e-8) - rate * decay * w
+            now = rate * (1 - (step - 1) / steps if anneal else 1)
+            corrected = now * np.sqrt(1 - 0.999**step) / (1 - 0.9**step)
+            w = w - corrected * m / (np.sqrt(v) + 1e-8) - now * decay * w
     return w
