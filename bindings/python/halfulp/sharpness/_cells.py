@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -16,6 +15,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from halfulp.sharpness._data import digits
 from halfulp.sharpness._measures import Smooth, critical, measure, top_eigenvalues
 from halfulp.sharpness._training import Labels, Stack, Training, objective
 
@@ -175,7 +175,7 @@ def path_of(cell: Cell, size: Size, folder: Path) -> Path:
 
 @dataclass(frozen=True)
 class Data:
-    """Rows in random order, the same for every seed: those trained on, and held-out ones."""
+    """Rows in random order, the same for every seed: those that are learned, and held-out ones."""
 
     x: NDArray[np.float32]
     y: Labels
@@ -184,23 +184,9 @@ class Data:
 
 
 def data() -> Data:
-    table = np.loadtxt(find_digits(), delimiter=",", skiprows=1, dtype=np.int64)
-    x, y = (table[:, :64] / 16).astype(np.float32), table[:, 64]
-    order = np.random.default_rng(0).permutation(len(x))
-    inside, outside = order[:1297], order[1297:]
-    return Data(x[inside], y[inside], x[outside], y[outside])
-
-
-def find_digits() -> Path:
-    places = [Path(sys.prefix), *Path(__file__).resolve().parents]
-    for place in places:
-        for path in (
-            place / "share" / "halfulp" / "data" / "digits" / "digits.csv",
-            place / "data" / "digits" / "digits.csv",
-        ):
-            if path.is_file():
-                return path
-    raise FileNotFoundError("digits.csv was not found; install halfulp with its data")
+    images = digits()
+    x, x_out = images.train_x.astype(np.float32), images.test_x.astype(np.float32)
+    return Data(x, images.train_y, x_out, images.test_y)
 
 
 Results = dict[str, NDArray[Any]]

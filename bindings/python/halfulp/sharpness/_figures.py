@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from halfulp.sharpness._cells import SHOWN, Cell
 from halfulp.sharpness._hessian import Spectrum
@@ -40,38 +41,42 @@ def along(results: Results) -> Figure:
                 a.plot(runs.steps[use], middle, color=f"C{i}", lw=1.4, label=setting)
                 a.fill_between(runs.steps[use], low, high, color=f"C{i}", alpha=0.15, lw=0)
             a.set_yscale("log")
+            a.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=7))
+            a.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+            a.yaxis.set_minor_locator(NullLocator())
             a.set_title(f"{name}, rate {rate:g}", fontsize=10)
+    for a in axes[-1]:
+        a.set_xlabel("step")
+    for a in axes[:, 0]:
+        a.set_ylabel("median and quartiles")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
-    figure.supxlabel("step (the rate rises until half of them)")
-    figure.supylabel("median and quartiles over seeds")
     return figure
 
 
 def aucs(results: Results, summary: dict[str, Any]) -> Figure:
     """Each measure's AUC on held-out seeds with its 95% interval; a symbol for each choice of the
     runs that are compared."""
-    rows = summary["predictions"]
-    steps = sorted({row["step"] for row in rows})
-    kinds = list(dict.fromkeys(row["event"] for row in rows))
+    rows = [*summary["predictions"], *summary["imminent"]]
+    panels = list(dict.fromkeys((row["event"], row["step"]) for row in rows))
     names = list(rows[0]["auc"])
-    figure = Figure(figsize=(4.2 * len(steps) * len(kinds), 6.6), layout="constrained")
-    axes = figure.subplots(1, len(steps) * len(kinds), sharey=True, squeeze=False)[0]
-    for a, (event, step) in zip(axes, [(e, s) for e in kinds for s in steps], strict=True):
+    figure = Figure(figsize=(3.6 * len(panels), 6.8), layout="constrained")
+    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for a, (event, step) in zip(axes, panels, strict=True):
         a.axvline(0.5, color="0.6", lw=1)
-        for k, within in enumerate(WITHIN):
-            row = next(
-                r for r in rows if (r["event"], r["step"], r["within"]) == (event, step, within)
-            )
+        for row in rows:
+            if (row["event"], row["step"]) != (event, step):
+                continue
+            k = WITHIN.index(row["within"])
             for i, name in enumerate(names):
                 value, low, high, _ = row["auc"][name]["auc"]
                 if value is None:
                     continue
                 y = len(names) - 1 - i + 0.24 * (1 - k)
-                label = within if i == 0 else None
+                label = row["within"] if i == 0 else None
                 if low is not None:
                     a.plot([low, high], [y, y], color=f"C{k}", lw=1.5)
                 a.plot(value, y, SYMBOLS[k], color=f"C{k}", ms=5, label=label)
-        a.set_title(f"{event}, from step {step}", fontsize=11)
+        a.set_title(event if step is None else f"{event}, from step {step}", fontsize=11)
         a.set_xlabel("AUC on held-out seeds")
         a.grid(axis="y", lw=0.3)
     axes[0].set_yticks(range(len(names)), names[::-1], fontsize=10)
@@ -81,33 +86,39 @@ def aucs(results: Results, summary: dict[str, Any]) -> Figure:
 
 
 def lead_times(summary: dict[str, Any]) -> Figure:
-    """Median lead of each monitor with its interval, and how many divergences it announced."""
-    of = summary["leads"]
-    names = list(of)
-    figure = Figure(figsize=(10, 5.2), layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True)
-    for i, name in enumerate(names):
-        y = len(names) - 1 - i
-        value, low, high, _ = of[name]["median"]
-        if value is not None:
-            if low is not None:
-                left.plot([low, high], [y, y], color="C0", lw=1.5)
-            left.plot(value, y, "o", color="C0", ms=5)
-        for key, colour, symbol in (("warned", "C2", "s"), ("false", "C3", "^")):
-            k, n, bottom, top = of[name][key]
-            right.plot([bottom, top], [y, y], color=colour, lw=1.5)
-            label = {"warned": "divergences announced", "false": "false alarms"}[key]
-            right.plot(
-                k / max(n, 1), y, symbol, color=colour, ms=5, label=label if i == 0 else None
-            )
-    right.axvline(FALSE_ALARMS, color="0.6", lw=1)
-    left.set_yticks(range(len(names)), names[::-1])
-    left.set_xlabel("median lead / steps (0: no alarm)")
-    left.set_ylabel("monitor")
-    right.set_xlabel("share of runs, Wilson's 95% interval")
-    right.legend(fontsize=9)
-    for a in (left, right):
-        a.grid(axis="y", lw=0.3)
+    """Of each monitor: divergences announced, false alarms, and the median lead, beside all runs
+    and beside those of the same rate."""
+    figure = Figure(figsize=(12, 5.4), layout="constrained")
+    axes = figure.subplots(1, 2 * len(summary["leads"]), sharey=True, squeeze=False)[0]
+    names: list[str] = []
+    for k, (within, of) in enumerate(summary["leads"].items()):
+        names = list(of)
+        shares, steps = axes[2 * k], axes[2 * k + 1]
+        for i, name in enumerate(names):
+            y = len(names) - 1 - i
+            value, low, high, _ = of[name]["median"]
+            if value is not None:
+                if low is not None:
+                    steps.plot([low, high], [y, y], color="C0", lw=1.5)
+                steps.plot(value, y, "o", color="C0", ms=5)
+            for key, colour, symbol in (("warned", "C2", "s"), ("false", "C3", "^")):
+                number, n, bottom, top = of[name][key]
+                shares.plot([bottom, top], [y, y], color=colour, lw=1.5)
+                label = {"warned": "divergences announced", "false": "false alarms"}[key]
+                label = label if (i, k) == (0, 0) else None
+                shares.plot(number / max(n, 1), y, symbol, color=colour, ms=5, label=label)
+        shares.axvline(FALSE_ALARMS, color="0.6", lw=1)
+        shares.set_xlim(0, 1)
+        shares.set_title(f"beside {within}", fontsize=10)
+        shares.set_xlabel("share of runs")
+        steps.set_title(f"beside {within}", fontsize=10)
+        steps.set_xlabel("median lead / steps")
+        steps.set_xlim(left=0)
+        for a in (shares, steps):
+            a.grid(axis="y", lw=0.3)
+    axes[0].set_yticks(range(len(names)), names[::-1])
+    axes[0].set_ylabel("monitor")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 
 

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from shutil import copyfile
 from typing import Any
 
 from halfulp import __version__
 from halfulp.sharpness._cells import QUESTION, RECORDS, SETTINGS, SHOWN_RATE, Size
 from halfulp.sharpness._figures import figures
-from halfulp.sharpness._results import FALSE_ALARMS, GAP, WITHIN, Results, patience_of
+from halfulp.sharpness._results import FALSE_ALARMS, GAP, SOON, WITHIN, Results, patience_of
 from halfulp.studies.statistics import wilson_interval
 
 READING = "## Reading\n"  # by hand; stays when the page is written again
 RESOLUTION = 80
 
 
-def write_figures(results: Results, summary: dict[str, Any], folder: Path, stem: str = "") -> None:
+def write_figures(results: Results, summary: dict[str, Any], folder: Path) -> list[Path]:
+    found = []
     for name, draw in figures(results, summary).items():
-        draw().savefig(folder / f"{stem}{name}.png", dpi=RESOLUTION)
+        found.append(folder / f"{name}.png")
+        draw().savefig(found[-1], dpi=RESOLUTION)
+    return found
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -70,6 +74,17 @@ def outcome_table(summary: dict[str, Any]) -> str:
     return table(head, rows)
 
 
+def when_diverged(summary: dict[str, Any]) -> str:
+    of = summary["diverges_at"]
+    if not of:
+        return "None diverged."
+    return (
+        "Half of them between steps {1:.0f} and {3:.0f}, 90% between {0:.0f} and {4:.0f}.".format(
+            *of
+        )
+    )
+
+
 def factor_table(summary: dict[str, Any]) -> str:
     rows = [
         [
@@ -91,31 +106,31 @@ def factor_table(summary: dict[str, Any]) -> str:
     return table(head, rows)
 
 
-def prediction_tables(summary: dict[str, Any]) -> str:
+def prediction_tables(rows: list[dict[str, Any]]) -> str:
     text = ""
-    rows = summary["predictions"]
-    for event in dict.fromkeys(row["event"] for row in rows):
-        for step in sorted({row["step"] for row in rows}):
-            chosen = [r for r in rows if (r["event"], r["step"]) == (event, step)]
-            text += (
-                f"**{event}, told from step {step}**: {chosen[0]['runs']} runs, "
-                f"{chosen[0]['events']} with the event; pairs on both halves together "
-                + ", ".join(f"{r['pairs']:,} ({r['within']})" for r in chosen)
-                + ".\n\n"
-            )
-            body = []
-            for name in chosen[0]["auc"]:
-                line = [name]
-                for r in chosen:
-                    of = r["auc"][name]
-                    line.append(interval(of["auc"]) + (" ↑" if of["larger"] else " ↓"))
-                of = chosen[1]["auc"][name]
-                line.append(interval(of["less_loss"], sign="+") if "less_loss" in of else "")
-                least = of["auc"][3]
-                line.append("" if least is None else f"{least:.2f}")
-                body.append(line)
-            head = ["measure", *[f"AUC, {w}" for w in WITHIN]]
-            text += table([*head, "same rate: above the loss's", "least effect"], body) + "\n"
+    for event, step in dict.fromkeys((row["event"], row["step"]) for row in rows):
+        chosen = [r for r in rows if (r["event"], r["step"]) == (event, step)]
+        what, when = ("runs", f", from step {step}") if step is not None else ("values", "")
+        text += (
+            f"**{event}{when}**: {chosen[0]['runs']:,} {what}, {chosen[0]['events']:,} with the "
+            "event; pairs on both halves together "
+            + ", ".join(f"{r['pairs']:,} ({r['within']})" for r in chosen)
+            + ".\n\n"
+        )
+        body = []
+        for name in chosen[0]["auc"]:
+            line = [name]
+            for r in chosen:
+                of = r["auc"][name]
+                arrow = "" if of["auc"][0] in (None, 0.5) else (" ↑" if of["larger"] else " ↓")
+                line.append(interval(of["auc"]) + arrow)
+            of = chosen[1]["auc"][name]
+            line.append(interval(of["less_loss"], sign="+") if "less_loss" in of else "")
+            least = of["auc"][3]
+            line.append("" if not least else f"{least:.2f}")
+            body.append(line)
+        head = ["measure", *[f"AUC, {w}" for w in WITHIN]]
+        text += table([*head, "same rate: above the loss's", "least effect"], body) + "\n"
     return text
 
 
@@ -128,13 +143,18 @@ def correlation_table(summary: dict[str, Any]) -> str:
 
 def lead_table(summary: dict[str, Any]) -> str:
     rows = []
-    for name, of in summary["leads"].items():
-        shares = []
-        for key in ("warned", "false"):
-            k, n, low, high = of[key]
-            shares.append(f"{k}/{n} ({low:.2f}…{high:.2f})")
-        rows.append([name, interval(of["median"], 0), *shares])
-    return table(["monitor", "median lead / steps", "divergences announced", "false alarms"], rows)
+    for name in next(iter(summary["leads"].values())):
+        line = [name]
+        for of in (found[name] for found in summary["leads"].values()):
+            for key in ("warned", "false"):
+                k, n, low, high = of[key]
+                line.append(f"{k}/{n} ({low:.2f}…{high:.2f})")
+            line.append(interval(of["median"], 0))
+        rows.append(line)
+    head = ["monitor"]
+    for within in summary["leads"]:
+        head += [f"{within}: announced", "false alarms", "median lead / steps"]
+    return table(head, rows)
 
 
 def critical_table(summary: dict[str, Any]) -> str:
@@ -146,6 +166,7 @@ def critical_table(summary: dict[str, Any]) -> str:
                 [
                     f"{name}, {group}",
                     interval(of[group]["rho"], sign="+"),
+                    interval(of[group]["along"], sign="+"),
                     f"{middle:.2f} ({low:.2f}…{high:.2f})",
                     f"{of[group]['pairs']:,}",
                     "{1:g} ({0:g}…{2:g})".format(*of["evaluations"]),
@@ -154,7 +175,8 @@ def critical_table(summary: dict[str, Any]) -> str:
             )
     head = [
         "direction, runs",
-        "ρ with λ_max",
+        "ρ with λ_max, same step and rate",
+        "ρ with λ_max along a run",
         "λ_c/λ_max: median (5%…95%)",
         "values",
         "evaluations: median (5%…95%)",
@@ -194,12 +216,13 @@ def method(size: Size, summary: dict[str, Any]) -> str:
     shrunk = 100 * SETTINGS["FP32 shrunk"][2]
     n = size.seeds
     low, high = wilson_interval(0, n)
-    patience = patience_of(size.steps)
-    return f"""Networks 64-32-10 (ReLU, softmax) learn the UCI digits: 1297 images, 500 held out, the
-same for all. {size.steps} steps of 32 images drawn at random, gradients with momentum 0.9, a rate that
-rises linearly over the first half and then stays, so that a run which will diverge does so at a step of
-its own, after a time in which that can be foretold. {settings} settings × {len(size.rates)} peak rates
-× {n} seeds; a seed draws the same weights and the same order of images in every cell.
+    patience, calibration = patience_of(size.steps), summary["calibration"]
+    return f"""Networks 64-32-10 (ReLU, softmax) learn the UCI digits: 1500 images, 297 held out,
+the same for all. {size.steps} steps of 32 images drawn at random, gradients with momentum 0.9,
+a rate that rises linearly over the first half and then stays, so that a run which will diverge does
+so at a step of its own, after a time in which that can be foretold. {settings} settings ×
+{len(size.rates)} peak rates × {n} seeds; a seed draws the same weights and the same order of images
+in every cell.
 
 The operands of every product (weights, layers, gradients of a layer's sums) are rounded to the
 format, to nearest if nothing else is said, saturating; *truncated* is toward zero, the masking of
@@ -207,7 +230,7 @@ format, to nearest if nothing else is said, saturating; *truncated* is toward ze
 and 1 for gradients within the format; formats with eight bits of exponent need none. Products
 are summed in binary64 and rounded once to binary32; biases, master weights and momentum are
 binary32. *FP32 shrunk* multiplies operands by 1 − ln 2/16, {shrunk:.1f}% less, which is what
-truncation to three bits takes away on the average: it asks whether the shrinking is what truncation does.
+truncation to three bits takes away on the average: is the shrinking what truncation does?
 
 Measured at steps {records}, on {size.rows} images of the
 training part, before the step is made. Three semantics stay apart ([sharpness](../sharpness.md)):
@@ -224,27 +247,36 @@ of the unrounded loss at the rounded weights, over the latter; norms), `max-logi
 nearest. `rate` is the present rate alone, `noise` a random number: what knows nothing.
 
 A run **diverges** at the first of {patience} steps in sequence whose training loss (mean of 10
-batches) lies above its value at initialisation or above the least so far + 1 nat; or where it is not finite.
-The **gap** is the held-out loss at the end less FP32's of the same seed and rate; a loss counts as
-at most its value at initialisation, a diverged run as just that.
+batches) lies above its value at initialisation or above the least so far + 1 nat; or where it is
+not finite. The **gap** is the held-out loss at the end less FP32's of the same seed and rate; a
+loss counts as at most its value at initialisation, a diverged run as just that.
 
 Even and odd seeds are two halves: directions and thresholds are chosen on one and judged on the
 other, both ways; AUCs count pairs within a half. Pairs are made of **all runs**, of runs of the
 **same rate**, or of the same rate **and setting**: a measure that merely grows with the rate passes
-the first only. Intervals are 95%: of AUCs, ρ and leads by drawing seeds again (2000 or 500 times,
-of AUCs the choice of direction included); a ± b by Student's t over seeds, paired; shares by Wilson
-(0 of {n}: {low:.2f}…{high:.2f}). *Least effect*: what a test at 5% finds with 80% power. There are
-{summary["comparisons"]} AUCs here and none is corrected for that: one interval in twenty misses
-by chance."""
+the first only. Intervals are 95%: of AUCs by drawing seeds again, 2000 times, the choice of
+direction included; of ρ and leads 200 times, thresholds held; a ± b by Student's t over seeds,
+paired; shares by Wilson (0 of {n}: {low:.2f}…{high:.2f}), as if runs were independent, which those
+of one seed are not quite. *Least effect*: what a test at 5% finds with 80% power. Of
+{calibration["number"]} measures that know nothing, {calibration["inside"]} have an interval with
+0.5 in it (divergence, same rate): the intervals are wide enough. There are
+{summary["comparisons"]} AUCs here and none is corrected for that."""
 
 
 def write_page(
-    results: Results, summary: dict[str, Any], page: Path, command: str, extra: str = ""
+    results: Results,
+    summary: dict[str, Any],
+    page: Path,
+    command: str,
+    drawn: Sequence[Path],
+    extra: str = "",
 ) -> None:
-    """Method and results; figures beside it, named after it. `extra`: a further section."""
+    """Method and results; the figures that are drawn are copied beside it, named after it.
+    `extra`: a further section."""
     size, stem = results.size, page.stem
     page.parent.mkdir(parents=True, exist_ok=True)
-    write_figures(results, summary, page.parent, f"{stem}-")
+    for path in drawn:
+        copyfile(path, page.with_name(f"{stem}-{path.name}"))
     checks = "\n".join(
         f"- **{'pass' if c['passed'] else 'FAIL'}** {c['name']}: {c['text']}"
         for c in summary["controls"]
@@ -268,6 +300,7 @@ are {summary["cell_seconds"]:.0f} s of one processor.
 ## What diverges
 
 Runs that diverged, of {size.seeds} seeds, at each peak rate; then paired with FP32 by seed.
+{when_diverged(summary)}
 
 {outcome_table(summary)}
 Rounding as a factor:
@@ -279,16 +312,24 @@ The first event is that a run diverges later on; the second, among runs that do 
 whose FP32 twin does not, that the held-out loss ends more than {GAP:g} nats above FP32's. ↑: larger
 values have the event more often.
 
-{prediction_tables(summary)}![AUC of every measure]({stem}-auc.png)
+{prediction_tables(summary["predictions"])}![AUC of every measure]({stem}-auc.png)
 
 Spearman's ρ of measure and gap, within a rate, among runs that do not diverge:
 
 {correlation_table(summary)}
+## What tells that a divergence is near
+
+At every step recorded: does the run diverge within {round(SOON * size.steps)} steps, or never?
+Only values at the same step are compared.
+
+{prediction_tables(summary["imminent"])}
 ## Lead time
 
-Each measure as a monitor at the steps recorded: its threshold is the one that
-{100 * FALSE_ALARMS:.0f}% of the other half's runs that do not diverge exceed at some time. A lead is the number of steps from the first
-alarm to the divergence, 0 without one.
+Each measure as a monitor: how far is a value from the median, at the same step, of the other half's
+runs that do not diverge (or of those among them with the same rate), in units of their spread (to
+the 90% quantile above, 10% below)? The threshold is the distance that
+{100 * FALSE_ALARMS:.0f}% of these runs exceed at some time; false alarms on the seeds judged are more, since seeds differ. The lead is the
+number of steps from the first alarm to the divergence, the median of those that were announced.
 
 {lead_table(summary)}
 ![leads and alarms]({stem}-lead.png)
@@ -309,15 +350,16 @@ filters): left the unrounded loss in binary64, right the loss as the format roun
 
 ## Critical sharpness
 
-Along the next update and along minus the gradient, beside λ_max at the same step; ρ within step and
-rate, of runs that have not diverged.
+Along the next update and along minus the gradient, beside λ_max, while runs have not diverged; ρ
+among runs at the same step and rate, and along each run, mean over runs.
 
 {critical_table(summary)}
 ## The edge of stability
 
-Full batches of {size.rows} images, no momentum, squared loss, tanh 64-32-32-10, {size.edge_steps} steps
-at a constant rate η, {size.edge_seeds} seeds: mean over the second half. 1 is the edge, λ_max = 2/η.
-[k]: only k seeds learned.
+Full batches of {size.rows} images, no momentum, squared loss, tanh 64-32-32-10,
+{size.edge_steps} steps at a constant rate η, {size.edge_seeds} seeds: mean over the second half. 1
+is the edge: λ_max, semantics (a), is 2/η; and λ_c, semantics (b), of the rounded loss along minus
+its gradient. [k]: only k seeds learned.
 
 {edge_table(summary)}
 ![λ_max times η/2]({stem}-edge.png)

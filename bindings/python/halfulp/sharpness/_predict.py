@@ -116,8 +116,9 @@ def held_out(p: Pairs, weights: Floats | None = None) -> Floats:
         return np.asarray(won / np.where(pairs_judged > 0, pairs_judged, np.nan))
 
 
-def draws(seeds: int, number: int = DRAWS) -> Floats:
+def draws(seeds: int, number: int | None = None) -> Floats:
     """How often each seed is drawn: (number, seeds), with replacement within each half."""
+    number = DRAWS if number is None else number
     generator = np.random.default_rng(0)
     found = np.zeros((number, seeds))
     for half in folds(seeds):
@@ -164,22 +165,29 @@ class Warnings:
     left_out: int
 
 
+FARTHEST = 1e6  # spreads: what is infinite, or where nothing spreads, is no farther away
+
+
 def unusual(
-    series: NDArray[Any], calm: Bools, stratum: NDArray[Any], least: int = 5
+    series: NDArray[Any], calm: Bools, stratum: NDArray[Any], sign: int, least: int = 5
 ) -> NDArray[np.float64]:
-    """By run and record: the share of the calm runs of the same stratum that have a smaller value
-    at the same record, ties counting a half; NaN where fewer than `least` are known."""
+    """By run and record: how far a value lies above the median (below, for sign −1) of the calm
+    runs of the same stratum at the same record, in units of the distance from there to their 90%
+    (10%) quantile; NaN where fewer than `least` are known."""
     found = np.full(series.shape, np.nan)
+    finite = np.clip(series, -1e150, 1e150)
     for group in np.unique(stratum):
         among = np.flatnonzero(stratum == group)
         for e in range(series.shape[1]):
-            known = np.sort(series[among[calm[among]], e])
+            known = finite[among[calm[among]], e]
             known = known[~np.isnan(known)]
             if len(known) < least:
                 continue
-            v = series[among, e]
-            below = np.searchsorted(known, v, "left"), np.searchsorted(known, v, "right")
-            found[among, e] = np.where(np.isnan(v), np.nan, sum(below) / (2 * len(known)))
+            middle, end = np.percentile(known, [50, 90 if sign > 0 else 10])
+            with np.errstate(divide="ignore", invalid="ignore"):
+                z = (finite[among, e] - middle) / (end - middle)
+            z = np.where(finite[among, e] == middle, 0, z)
+            found[among, e] = np.clip(z, -FARTHEST, FARTHEST)
     return found
 
 
@@ -194,7 +202,7 @@ def warnings(
     """series: (runs, records) of a measure; steps: of the records; diverges: step or inf.
 
     A value alarms where it is unusual beside runs of the same stratum, at the same record, that do
-    not diverge. What is usual, the direction, and the threshold (that a share `rate` of those runs
+    not diverge (`unusual`). What is usual, the direction, and the threshold (that a share `rate` of those runs
     exceed at some time) come from one half of the seeds, and are used on the other half.
     """
     seeds = int(seed.max()) + 1
@@ -204,16 +212,15 @@ def warnings(
     even, odd = folds(seeds)
     for train, test in ((even, odd), (odd, even)):
         inside, outside = np.isin(seed, train), np.isin(seed, test)
-        share = unusual(series, inside & ~bad, stratum)
-        compared = ~np.isnan(share).all(axis=1)
+        away = {sign: unusual(series, inside & ~bad, stratum, sign) for sign in (1, -1)}
+        compared = ~np.isnan(away[1]).all(axis=1)
         left_out += int((outside & ~compared).sum())
         calm = inside & ~bad & compared
         if not calm.any() or not (inside & bad & compared).any():
             continue
         most = {}
-        for sign in (1, -1):
-            values = share if sign == 1 else 1 - share
-            values = np.where(seen & ~np.isnan(values), values, -1.0)
+        for sign, z in away.items():
+            values = np.where(seen & ~np.isnan(z), z, -np.inf)
             top = values.max(axis=1)
             use = inside & compared
             told = pairs(top[use], bad[use], seed[use], seeds, stratum[use]).auc()

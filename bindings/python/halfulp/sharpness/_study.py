@@ -129,9 +129,10 @@ def run_study(
         old = json.loads(kept.read_text(encoding="utf-8"))
         summary |= {k: old[k] for k in ("seconds", "cells_computed") if k in old}
     kept.write_text(json.dumps(summary, separators=(",", ":")) + "\n", encoding="utf-8")
-    write_figures(results, summary, folder)
+    drawn = write_figures(results, summary, folder)
     if page is not None:
-        write_page(results, summary, Path(page), f"halfulp study {NAME} --{size_name}")
+        command = f"halfulp study {NAME} --{size_name}"
+        write_page(results, summary, Path(page), command, drawn)
     return folder
 
 

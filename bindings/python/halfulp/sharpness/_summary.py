@@ -1,4 +1,4 @@
-"""What the runs of the study `sharpness` say: predictions, leads, claims, each with its interval."""
+"""What the runs of the study `sharpness` say: predictions, leads, claims, with intervals."""
 
 from __future__ import annotations
 
@@ -252,7 +252,7 @@ def critical_claim(results: Results) -> dict[str, Any]:
     """Critical sharpness beside λ_max: rank correlation over runs at the same step and rate, their
     quotient, and what it costs."""
     size, runs = results.size, results.runs
-    weights = draws(size.seeds, 100)
+    weights = draws(size.seeds, FEWER_DRAWS // 2)
     rate = strata(runs)["same rate"]
     alive = runs.diverges[:, None] > runs.steps[None, :]
     found: dict[str, Any] = {}
