@@ -21,7 +21,7 @@ from halfulp.sharpness._allocation import (
 )
 from halfulp.sharpness._arguments import Array
 from halfulp.sharpness._hessian import block, lanczos, trace
-from halfulp.sharpness._networks import ACTIVATIONS, Network, cross_entropy
+from halfulp.sharpness._networks import ACTIVATIONS, Network
 from halfulp.sharpness._quantiser import largest
 
 # By name: the number system and its bits.
@@ -176,15 +176,19 @@ def enumerate_all(
     shape = (len(INTEGERS),) * len(arrays)
     found = [np.empty(shape) for _ in range(3)]
     last = np.stack(matrices[-1])
+    every, labels = np.arange(rows + len(test_x)), np.concatenate([point.y, test_y])
 
     def go(at: tuple[int, ...], h: Array) -> None:
         i = len(at)
         layer, bias = network.layers[i], arrays[i][1]
-        if i == len(arrays) - 1:
+        if i == len(arrays) - 1:  # all its choices at once
             z = h @ last + bias
-            found[0][at] = cross_entropy(z[:, :rows], point.y)
-            found[1][at] = cross_entropy(z[:, rows:], test_y)
-            found[2][at] = (z[:, rows:].argmax(-1) == test_y).mean(-1)
+            z -= z.max(axis=-1, keepdims=True)
+            mine = z[:, every, labels]
+            losses = np.log(np.exp(z).sum(axis=-1)) - mine
+            found[0][at] = losses[:, :rows].mean(axis=-1)
+            found[1][at] = losses[:, rows:].mean(axis=-1)
+            found[2][at] = (mine[:, rows:] == 0).mean(axis=-1)
             return
         for choice, matrix in enumerate(matrices[i]):
             go((*at, choice), f(layer.forward(matrix, bias, h)[0]))

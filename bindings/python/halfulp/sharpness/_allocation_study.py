@@ -46,7 +46,7 @@ class AllocationSize:
     epochs: int = 20
     rows: int = 600  # of the training rows: the loss that is measured and its Hessian
     test_rows: int = 500
-    samples: int = 60  # products of a layer's trace
+    samples: int = 30  # products of a layer's trace
 
 
 SIZES = {
@@ -233,18 +233,20 @@ def apart(chosen: Sequence[AllocationCell], folder: Path, progress: bool) -> Non
         [sys.executable, "-c", code, json.dumps([[asdict(c) for c in chosen], str(folder)])],
         env=os.environ | {"OPENBLAS_NUM_THREADS": "1", "HALFULP_THREADS": "1"},
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
     ) as process:
         assert process.stdout is not None
-        assert process.stderr is not None
+        said = ""
         for line in process.stdout:
-            word, *rest = line.split()
-            if progress and word == "done":
-                print(f"allocation {rest[0]}  {rest[1]} s", file=sys.stderr, flush=True)
-        said = process.stderr.read().strip().splitlines()
+            if line.startswith("done "):
+                if progress:
+                    _, name, seconds = line.split()
+                    print(f"allocation {name}  {seconds} s", file=sys.stderr, flush=True)
+            else:
+                said = line.strip() or said
     if process.returncode != 0:
-        raise RuntimeError(f"allocation: {said[-1] if said else process.returncode}")
+        raise RuntimeError(f"allocation: {said or process.returncode}")
 
 
 def run_allocation(
