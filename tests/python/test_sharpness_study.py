@@ -249,7 +249,7 @@ def test_divergence() -> None:
 def test_leads_and_alarms() -> None:
     """A monitor that shows every divergence two records before, and one that shows nothing."""
     steps = np.arange(0, 100, 10)
-    seed = np.repeat(np.arange(6), 20)
+    seed = np.repeat(np.arange(6), 20)  # 36 calm runs in each half
     diverges = np.where(np.tile(np.arange(20) < 8, 6), 75.0, np.inf)
     one = np.zeros(120, int)
     random = np.random.default_rng(0)
@@ -278,13 +278,13 @@ def test_leads_and_alarms() -> None:
 def test_unusual_is_in_spreads_of_calm_runs() -> None:
     series = np.array([[0.0], [1], [2], [3], [10], [2], [np.nan], [np.inf], [-np.inf]])
     calm = np.arange(9) < 5  # median 2, quantiles of 10% and 90%: 0.4 and 7.2
-    up = _predict.unusual(series, calm, np.zeros(9, int), 1)[:, 0]
+    up = _predict.unusual(series, calm, np.zeros(9, int), 1, 5)[:, 0]
     assert up[[0, 2, 4, 5, 7]] == pytest.approx([-2 / 5.2, 0, 8 / 5.2, 0, 1e6])
-    down = _predict.unusual(series, calm, np.zeros(9, int), -1)[:, 0]
+    down = _predict.unusual(series, calm, np.zeros(9, int), -1, 5)[:, 0]
     assert down[[0, 2, 4, 8]] == pytest.approx([2 / 1.6, 0, -8 / 1.6, 1e6])
     assert np.isnan(up[6])
-    assert np.isnan(_predict.unusual(series, calm, np.zeros(9, int), 1, least=6)).all()
-    same = _predict.unusual(np.array([[1.0]] * 5 + [[2]]), np.arange(6) < 5, np.zeros(6, int), 1)
+    assert np.isnan(_predict.unusual(series, calm, np.zeros(9, int), 1, 6)).all()
+    same = _predict.unusual(np.array([[1.0]] * 5 + [[2]]), np.arange(6) < 5, np.zeros(6, int), 1, 5)
     assert same[:, 0].tolist() == [0] * 5 + [1e6]
 
 
@@ -317,6 +317,10 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(parts.SIZES, "quick", TINY)
         patch.setattr(pages, "RESOLUTION", 50)
+        # The other half has tests of its own.
+        patch.setattr(
+            _study, "allocation", lambda *_: (lambda stem: f"## Bits of {stem}", {"a": 1}, [])
+        )
         patch.setattr(_predict, "DRAWS", 200)
         patch.setattr(_summary, "FEWER_DRAWS", 20)
         first = parts.cells(TINY)[0]
@@ -335,7 +339,7 @@ def test_a_tiny_study(tiny: tuple[Path, Path]) -> None:
     assert summary["cells_computed"] == len(parts.cells(TINY)) - 1
     assert all(c["passed"] for c in summary["controls"])
     text = page.read_text()
-    assert text.endswith("## Reading\nby hand\n")
+    assert text.endswith("## Bits of page\n\n## Reading\nby hand\n")
     assert not text.startswith("before")
     assert "nan" not in text.replace("finan", "")
     for name in ("along", "auc", "lead", "edge", "spectra", "slice"):

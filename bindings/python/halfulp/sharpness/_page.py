@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from shutil import copyfile
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from halfulp import __version__
 from halfulp.sharpness._cells import QUESTION, RECORDS, SETTINGS, SHOWN_RATE, Size
 from halfulp.sharpness._figures import figures
+from halfulp.sharpness._predict import LEAST
 from halfulp.sharpness._results import FALSE_ALARMS, GAP, SOON, WITHIN, Results, patience_of
 from halfulp.studies.statistics import wilson_interval
 
@@ -269,10 +270,10 @@ def write_page(
     page: Path,
     command: str,
     drawn: Sequence[Path],
-    extra: str = "",
+    section: Callable[[str], str],
 ) -> None:
     """Method and results; the figures that are drawn are copied beside it, named after it.
-    `extra`: a further section."""
+    `section`: of the stem of their names, what stands last."""
     size, stem = results.size, page.stem
     page.parent.mkdir(parents=True, exist_ok=True)
     for path in drawn:
@@ -328,8 +329,9 @@ Only values at the same step are compared.
 Each measure as a monitor: how far is a value from the median, at the same step, of the other half's
 runs that do not diverge (or of those among them with the same rate), in units of their spread (to
 the 90% quantile above, 10% below)? The threshold is the distance that
-{100 * FALSE_ALARMS:.0f}% of these runs exceed at some time; false alarms on the seeds judged are more, since seeds differ. The lead is the
-number of steps from the first alarm to the divergence, the median of those that were announced.
+{100 * FALSE_ALARMS:.0f}% of these runs exceed at some time; false alarms on the seeds that are
+judged are more, since seeds differ. The lead is the number of steps from the first alarm to the
+divergence, the median of those that were announced. Runs with fewer than {LEAST} to be compared with are left out.
 
 {lead_table(summary)}
 ![leads and alarms]({stem}-lead.png)
@@ -364,7 +366,6 @@ its gradient. [k]: only k seeds learned.
 {edge_table(summary)}
 ![λ_max times η/2]({stem}-edge.png)
 """
-    if extra:
-        text += "\n" + extra.strip() + "\n"
+    text += "\n" + section(stem).strip() + "\n"
     kept = page.read_text(encoding="utf-8").partition(READING) if page.is_file() else ("", "", "")
     page.write_text(text + ("\n" + READING + kept[2] if kept[1] else ""), encoding="utf-8")

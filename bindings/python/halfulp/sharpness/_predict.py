@@ -165,11 +165,12 @@ class Warnings:
     left_out: int
 
 
+LEAST = 20  # runs, of which one says what is usual
 FARTHEST = 1e6  # spreads: what is infinite, or where nothing spreads, is no farther away
 
 
 def unusual(
-    series: NDArray[Any], calm: Bools, stratum: NDArray[Any], sign: int, least: int = 5
+    series: NDArray[Any], calm: Bools, stratum: NDArray[Any], sign: int, least: int = LEAST
 ) -> NDArray[np.float64]:
     """By run and record: how far a value lies above the median (below, for sign −1) of the calm
     runs of the same stratum at the same record, in units of the distance from there to their 90%
@@ -201,9 +202,9 @@ def warnings(
 ) -> Warnings:
     """series: (runs, records) of a measure; steps: of the records; diverges: step or inf.
 
-    A value alarms where it is unusual beside runs of the same stratum, at the same record, that do
-    not diverge (`unusual`). What is usual, the direction, and the threshold (that a share `rate` of those runs
-    exceed at some time) come from one half of the seeds, and are used on the other half.
+    A value alarms where it is `unusual` beside runs of the same stratum, at the same record, that
+    do not diverge. What is usual, the direction, and the threshold (that a share `rate` of those
+    runs exceed at some time) come from one half of the seeds, and are used on the other half.
     """
     seeds = int(seed.max()) + 1
     bad = np.isfinite(diverges)

@@ -117,10 +117,13 @@ def run_study(
     if not all(check.passed for check in checks):
         raise RuntimeError("a control failed; the study's results would mean nothing")
     todo = [c for c in cells(size) if not path_of(c, size, folder).is_file()]
-    run_cells(todo, size, folder, jobs or min(2, os.cpu_count() or 1), say)
+    jobs = jobs or min(2, os.cpu_count() or 1)
+    run_cells(todo, size, folder, jobs, say)
+    section, of_allocation, drawn = allocation(size_name, folder, progress, jobs)
     results = read(folder, size)
     summary = summarise(results)
     summary["controls"] = [asdict(check) for check in checks]
+    summary["allocation"] = of_allocation
     kept = folder / "summary.json"
     if todo:
         summary["seconds"] = round(time.perf_counter() - started, 1)
@@ -129,11 +132,25 @@ def run_study(
         old = json.loads(kept.read_text(encoding="utf-8"))
         summary |= {k: old[k] for k in ("seconds", "cells_computed") if k in old}
     kept.write_text(json.dumps(summary, separators=(",", ":")) + "\n", encoding="utf-8")
-    drawn = write_figures(results, summary, folder)
+    drawn += write_figures(results, summary, folder)
     if page is not None:
         command = f"halfulp study {NAME} --{size_name}"
-        write_page(results, summary, Path(page), command, drawn)
+        write_page(results, summary, Path(page), command, drawn, section)
     return folder
+
+
+def allocation(
+    size_name: str, folder: Path, progress: bool, jobs: int
+) -> tuple[Callable[[str], str], dict[str, Any], list[Path]]:
+    """The half about bit allocation: its section, by the stem of its figures' names, its summary,
+    its figures."""
+    from halfulp.sharpness._allocation_page import allocation_figures, allocation_section
+    from halfulp.sharpness._allocation_results import AllocationResults
+    from halfulp.sharpness._allocation_study import run_allocation
+
+    run_allocation(size_name, folder, progress, jobs=jobs)
+    of = AllocationResults(folder, size_name)
+    return lambda stem: allocation_section(of, stem), of.summary(), allocation_figures(of, folder)
 
 
 def estimate_cost(size_name: str) -> dict[str, Any]:
