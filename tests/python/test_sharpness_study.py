@@ -162,16 +162,17 @@ def test_measures_are_the_public_ones(digits: parts.Data) -> None:
 
 
 def test_critical_at_its_ends() -> None:
-    w, d = np.zeros((4, 1)), np.ones((4, 1))
+    w, d = np.zeros((5, 1)), np.ones((5, 1))
 
     def losses(w: np.ndarray) -> np.ndarray:
         x = w[:, 0]
-        return np.array([2 * (x[0] - 1) ** 2, x[1], -x[2], np.nan])
+        return np.array([2 * (x[0] - 1) ** 2, x[1], -x[2], np.nan, np.floor(x[4])])
 
     value, count = _measures.critical(losses, w, d, 0.3, tolerance=1e-6)
     assert value[0] == pytest.approx(1, rel=1e-5)  # falls to 1, rises above its start at 2
     assert (value[1], value[2]) == (np.inf, 0)
     assert np.isnan(value[3])
+    assert value[4] == pytest.approx(2, rel=1e-5)  # a stair: as high as before is no rise
     assert count[0] > 20
 
 
@@ -297,9 +298,10 @@ def test_rank_correlation() -> None:
     groups = np.repeat([0, 1], 20)
     mean = np.mean([spearmanr(a[groups == g], b[groups == g]).statistic for g in (0, 1)])
     assert _predict.rank_correlation(a, b, groups) == pytest.approx(mean)
-    twice = np.concatenate([a, a]), np.concatenate([b, b]), np.concatenate([groups, groups])
-    assert _predict.rank_correlation(a, b, groups, np.full(40, 2)) == pytest.approx(
-        _predict.rank_correlation(*twice)
+    weights = random.integers(0, 3, 40)
+    again = np.repeat(np.arange(40), weights)
+    assert _predict.rank_correlation(a, b, groups, weights) == pytest.approx(
+        _predict.rank_correlation(a[again], b[again], groups[again])
     )
     assert np.isnan(_predict.rank_correlation(np.ones(40), b, groups))
     rows = _predict.along_runs(a.reshape(2, 20), b.reshape(2, 20))

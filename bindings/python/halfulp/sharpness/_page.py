@@ -331,7 +331,8 @@ runs that do not diverge (or of those among them with the same rate), in units o
 the 90% quantile above, 10% below)? The threshold is the distance that
 {100 * FALSE_ALARMS:.0f}% of these runs exceed at some time; false alarms on the seeds that are
 judged are more, since seeds differ. The lead is the number of steps from the first alarm to the
-divergence, the median of those that were announced. Runs with fewer than {LEAST} to be compared with are left out.
+divergence, the median of those that were announced. Runs with fewer than {LEAST} to be compared
+with are left out.
 
 {lead_table(summary)}
 ![leads and alarms]({stem}-lead.png)
