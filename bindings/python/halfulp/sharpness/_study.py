@@ -39,6 +39,8 @@ def serve() -> None:
         try:
             run_cell(Cell(**cell), Size(**size), Path(folder))
             answer: dict[str, Any] = {"seconds": time.perf_counter() - started}
+        except KeyboardInterrupt:  # the study's own process says so
+            return
         except Exception as fault:
             answer = {"error": f"{type(fault).__name__}: {fault}"}
         print(json.dumps(answer), flush=True)
