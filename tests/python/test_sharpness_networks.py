@@ -394,3 +394,16 @@ def test_the_full_set_needs_its_package(monkeypatch: pytest.MonkeyPatch, tmp_pat
         sh.fashion_full()
     with pytest.raises(FileNotFoundError, match=r"the data file no\.gz is in none of .*install"):
         _data.find_data("no.gz")
+
+
+def test_the_examples_of_the_page() -> None:
+    import doctest
+    import re
+
+    blocks = re.findall(r"```pycon\n(.*?)```", (ROOT / "docs/sharpness.md").read_text(), re.S)
+    test = doctest.DocTestParser().get_doctest(
+        "\n".join(blocks), {}, "sharpness", "sharpness.md", 0
+    )
+    result = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(test)
+    assert result.failed == 0
+    assert result.attempted >= 8

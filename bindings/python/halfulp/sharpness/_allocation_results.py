@@ -65,7 +65,7 @@ def correlations(table: Array, truth: Array) -> tuple[float, float, float]:
 RHO = ("all", "within", "coarse")
 # Published claims as differences by seed, which are above 0 where the claim holds.
 CLAIMS = {
-    "trace": "HAWQ-V2: the mean trace ranks layers better than λ_max (ρ within formats of ≤ 4 bits)",
+    "trace": "HAWQ-V2: the mean trace ranks layers better than λ_max (ρ within ≤ 4 bits)",
     "omega": "HAWQ-V2: Ω ranks layers and formats better than ‖Q(W) − W‖² alone (ρ)",
     "taylor": "against Ω: g·δ + ½δᵀHδ, which needs the same products, ranks better (ρ)",
     "mixed": "HAWQ-V2, V3: Ω's allocation beats equal bits (rise of the loss at 4 bits)",
