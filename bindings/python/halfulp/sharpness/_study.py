@@ -156,21 +156,24 @@ def allocation(
 
 
 def estimate_cost(size_name: str) -> dict[str, Any]:
-    """Cells, networks and seconds on two processors; from measured ones of the quick size."""
+    """Cells, networks and seconds on two processors; from processor seconds of the quick size."""
+    from halfulp.sharpness._allocation_study import SIZES as ALLOCATIONS
+    from halfulp.sharpness._allocation_study import cells as cells_of_allocation
+
     size = SIZES[size_name]
     runs = len(size.settings) * len(size.rates)
     edges = len(size.edge_settings) * len(size.edge_rates)
-    train = runs * size.steps * size.seeds * STEP_SECONDS
-    measured = runs * len(RECORDS) * size.seeds * MEASURE_SECONDS
-    edge = edges * size.edge_steps * size.edge_seeds * EDGE_SECONDS
+    rows = size.rows / 128
+    allocations = len(cells_of_allocation(ALLOCATIONS[size_name]))
+    seconds = (
+        runs * size.steps * size.seeds * 1.3e-4  # a step of one network
+        + runs * len(RECORDS) * size.seeds * 7e-3 * rows  # all its measures, once
+        + edges * size.edge_steps * size.edge_seeds * 6.4e-4 * rows
+        + allocations * 9
+    )
     return {
-        "cells": len(cells(size)),
-        "networks": runs * size.seeds + edges * size.edge_seeds,
+        "cells": len(cells(size)) + allocations,
+        "networks": runs * size.seeds + edges * size.edge_seeds + allocations,
         "seeds": size.seeds,
-        "seconds": (train + measured + edge) / 2 + 10,
+        "seconds": seconds / 2 + 35,  # and what is made of it
     }
-
-
-STEP_SECONDS = 1.3e-4  # of one network
-MEASURE_SECONDS = 15e-3
-EDGE_SECONDS = 6e-4
