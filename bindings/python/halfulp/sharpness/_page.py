@@ -291,8 +291,8 @@ def write_page(
 
 {method(size, summary)}
 
-Made by `{command}` in {seconds} s (halfulp {__version__}); all cells together
-are {summary["cell_seconds"]:.0f} s of one processor.
+Made by `{command}` in {seconds} s, {summary.get("processor_seconds", "some")} s of
+processors (halfulp {__version__}); all cells of this half are {summary["cell_seconds"]:.0f} s of one.
 
 ## Controls
 

@@ -30,6 +30,10 @@ from halfulp.sharpness._controls import controls
 __all__ = ["NAME", "QUESTION", "SIZES", "estimate_cost", "run_study"]
 
 
+# Of the run that computed the cells; kept when the page is made again.
+RUN = ("seconds", "processor_seconds", "cells_computed")
+
+
 def serve() -> None:
     """A worker: cells from standard input, one a line, and for each the seconds it took."""
     for line in sys.stdin:
@@ -107,7 +111,7 @@ def run_study(
     size = SIZES[size_name]
     folder = Path("results") / f"{NAME}-{size_name}" if out is None else Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    started = time.perf_counter()
+    started, processor = time.perf_counter(), sum(os.times()[:4])
 
     def say(text: str) -> None:
         if progress:
@@ -129,10 +133,11 @@ def run_study(
     kept = folder / "summary.json"
     if todo:
         summary["seconds"] = round(time.perf_counter() - started, 1)
+        summary["processor_seconds"] = round(sum(os.times()[:4]) - processor, 1)
         summary["cells_computed"] = len(todo)
     elif kept.is_file():
         old = json.loads(kept.read_text(encoding="utf-8"))
-        summary |= {k: old[k] for k in ("seconds", "cells_computed") if k in old}
+        summary |= {k: old[k] for k in RUN if k in old}
     kept.write_text(json.dumps(summary, separators=(",", ":")) + "\n", encoding="utf-8")
     drawn += write_figures(results, summary, folder)
     if page is not None:
