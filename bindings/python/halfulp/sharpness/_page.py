@@ -292,7 +292,7 @@ def write_page(
 {method(size, summary)}
 
 Made by `{command}` in {seconds} s, {summary.get("processor_seconds", "some")} s of
-processors (halfulp {__version__}); all cells of this half are {summary["cell_seconds"]:.0f} s of one.
+processors (halfulp {__version__}); of these {summary["cell_seconds"]:.0f} s are the cells of this half.
 
 ## Controls
 
