@@ -77,6 +77,7 @@ def test_the_notebooks_are_found() -> None:
         "04_matrix_units",
         "05_conformance",
         "06_information",
+        "07_sharpness",
     } <= found
 
 

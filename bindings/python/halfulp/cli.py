@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, redirect_stdout
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from .studies import Study, Sweep
 
 DONE, SOME_FAILED, BAD_INPUT, FILES_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
+
+# Written in Python, not sweeps of cells; each a package with a module _study.
+_PYTHON_STUDIES = ("information", "sharpness")
 
 _NEGATIVE = re.compile(r"-(\.?\d|inf|nan)", re.IGNORECASE)
 
@@ -605,8 +609,8 @@ def _study(options: argparse.Namespace) -> int:
 
     if options.list:
         return _list_studies(studies(), options.json)
-    if options.name == "information":
-        return _information(options)
+    if options.name in _PYTHON_STUDIES:
+        return _python_study(options)
     if options.name is None:
         raise ValueError("give the name of a study; halfulp study --list shows them")
     sweep = study(
@@ -627,20 +631,24 @@ def _study(options: argparse.Namespace) -> int:
     return code
 
 
-def _information(options: argparse.Namespace) -> int:
-    from .information._study import estimate_cost, run_study
-
+def _python_study(options: argparse.Namespace) -> int:
+    study = import_module(f"halfulp.{options.name}._study")
     size = "full" if options.full else "quick"
+    if options.jobs is not None and options.jobs < 1:
+        raise ValueError(f"--jobs is {options.jobs}, but must be 1 or more")
     if options.dry_run:
-        cost = estimate_cost(size)
+        cost = study.estimate_cost(size)
         _print_json(cost) if options.json else print(
             f"{cost['cells']} cells of {cost['seeds']} networks, about {cost['seconds']:.0f} s "
             "on two processors"
         )
         return DONE
-    folder = run_study(
-        size, options.out, jobs=options.jobs, page=options.page, progress=not options.json
-    )
+    try:
+        folder = study.run_study(
+            size, options.out, jobs=options.jobs, page=options.page, progress=not options.json
+        )
+    except RuntimeError as error:  # a cell or a control
+        return _complain(str(error), SOME_FAILED, options.json)
     if options.json:
         _print_json({"folder": str(folder), "page": options.page and str(options.page)})
         return DONE
@@ -655,9 +663,9 @@ def _list_studies(studies: "Sequence[Study]", as_json: bool) -> int:
     for each in studies:
         sizes.setdefault(each.name, []).append(each.size)
     questions = {each.name: each.question for each in reversed(studies)}
-    from .information._study import NAME, QUESTION, SIZES
-
-    sizes[NAME], questions[NAME] = list(SIZES), QUESTION
+    for name in _PYTHON_STUDIES:
+        module = import_module(f"halfulp.{name}._study")
+        sizes[name], questions[name] = list(module.SIZES), module.QUESTION
     if as_json:
         _print_json([{"name": n, "sizes": s, "question": questions[n]} for n, s in sizes.items()])
         return DONE

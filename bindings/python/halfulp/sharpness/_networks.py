@@ -198,9 +198,7 @@ class Network:
         q = quantise or _plain
         used, layers, sums, kept = self._forward(w, x, q)
         _, slope = ACTIVATIONS[self.activation]
-        shifted = sums[-1] - sums[-1].max(axis=-1, keepdims=True)
-        e = np.exp(shifted)
-        g = (e / e.sum(axis=-1, keepdims=True) - self._one_hot(y)) * (1 / layers[0].shape[-2])
+        g = self._output_gradient(sums[-1], y) * (1 / layers[0].shape[-2])
         pieces: list[Any] = []
         for i in range(len(self.layers) - 1, -1, -1):
             layer = self.layers[i]
@@ -212,6 +210,11 @@ class Network:
                 g = g * slope(z, a)
             pieces += [gb, gw.reshape(*gw.shape[:-2], -1)]
         return np.concatenate(pieces[::-1], axis=-1)
+
+    def _output_gradient(self, z: Any, y: ArrayLike) -> Any:
+        """Of each row's loss in its logits."""
+        e = np.exp(z - z.max(axis=-1, keepdims=True))
+        return e / e.sum(axis=-1, keepdims=True) - self._one_hot(y)
 
     def _one_hot(self, y: ArrayLike) -> NDArray[np.bool_]:
         classes = np.asarray(y)
