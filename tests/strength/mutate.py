@@ -1,10 +1,11 @@
 """Breaks the reference kernels mechanically, one token at a time, and asks the suites which they catch at the level quick.
 
-    python tests/strength/mutate.py [--kernel NAME] [--judge] [--json FILE] [--jobs N]
+    python tests/strength/mutate.py [--kernel NAME] [--json FILE] [--jobs N] [--every N]
 
 A mutant is a header of kernels/ with one operator, bound, comparison or width changed, compiled into a plug-in
-(reference.cpp) and run by `halfulp-conform`. Those that are not caught are survivors: each has its reason in survivors.toml
-(it changes no result, or none that the promise rules out), and one without a reason is an error.
+(reference/NAME.cpp) and judged by `halfulp-strength --kernel`. Those that are not caught are survivors: each has its reason in
+survivors.toml (it changes no result, or none that the promise rules out). A survivor without a reason is an error, and so is a
+reason without a survivor.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import sys
 import tempfile
 import tomllib
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
@@ -147,53 +149,69 @@ def caught_by(
     return ""
 
 
-def main() -> int:
+def reasons_of(kernel: str) -> dict[str, str]:
+    reasons: dict[str, str] = tomllib.loads((HERE / "survivors.toml").read_text()).get(kernel, {})
+    return reasons
+
+
+def key_of(m: Mutant) -> str:
+    """How survivors.toml names it."""
+    line = (ROOT / m.file).read_text().splitlines()[m.line - 1].strip()
+    return f"{line} | {m.before.strip()} -> {m.after.strip()}"
+
+
+def report(
+    kernel: str, mutants: list[Mutant], found: list[str], every: int
+) -> tuple[list[dict[str, Any]], int]:
+    """Prints what survived and why; the rows of those that compile, and how many survivors and reasons lack each other."""
+    reasons = reasons_of(kernel)
+    compiled = [(m, by) for m, by in zip(mutants, found, strict=True) if by != "does not compile"]
+    survivors = [m for m, by in compiled if not by]
+    print(f"{kernel}: {len(compiled)} mutants, {len(compiled) - len(survivors)} caught")
+    for m in survivors:
+        print(f"  survivor {m.name}: {reasons.get(key_of(m), 'NO REASON GIVEN')}")
+    keys = {key_of(m) for m in survivors}
+    stale = [key for key in reasons if key not in keys and every == 1]
+    for key in stale:
+        print(f"  NO SURVIVOR: {key}")
+    sys.stdout.flush()
+    rows = [{**dataclasses.asdict(m), "kernel": kernel, "caught_by": by} for m, by in compiled]
+    return rows, sum(key_of(m) not in reasons for m in survivors) + len(stale)
+
+
+def arguments(description: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--kernel", choices=KERNELS, action="append")
-    parser.add_argument(
-        "--program", type=Path, default=ROOT / "build/release/tests/halfulp-strength"
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--json", type=Path)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--every", type=int, default=1, help="only every N-th mutant")
+    return parser
+
+
+def main() -> int:
+    parser = arguments(__doc__)
+    parser.add_argument("--kernel", choices=KERNELS, action="append")
+    parser.add_argument(
+        "--program", type=Path, default=ROOT / "build/release/tests/halfulp-strength"
+    )
     args = parser.parse_args()
-    reasons = tomllib.loads((HERE / "survivors.toml").read_text())
-    report = []
-    unexplained = 0
+    rows = []
+    wrong = 0
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
         for kernel in args.kernel or KERNELS:
             header, forms = KERNELS[kernel]
             mutants = mutants_of(ROOT / header)[:: args.every]
             ask = functools.partial(caught_by, kernel=kernel, forms=forms, program=args.program)
             found = list(pool.map(lambda m, ask=ask: ask(*m), mutants))
-            compiled = [
-                (m, by)
-                for (m, _), by in zip(mutants, found, strict=True)
-                if by != "does not compile"
-            ]
-            survivors = [m for m, by in compiled if not by]
-            print(
-                f"{kernel}: {len(compiled)} mutants, {len(compiled) - len(survivors)} caught",
-                flush=True,
-            )
-            for m in survivors:
-                line = (ROOT / m.file).read_text().splitlines()[m.line - 1].strip()
-                why = reasons.get(kernel, {}).get(
-                    f"{line} | {m.before.strip()} -> {m.after.strip()}"
-                )
-                unexplained += why is None
-                print(f"  survivor {m.name}: {line}\n    {why or 'NO REASON GIVEN'}")
-            report += [
-                {**dataclasses.asdict(m), "kernel": kernel, "caught_by": by} for m, by in compiled
-            ]
+            more, unmatched = report(kernel, [m for m, _ in mutants], found, args.every)
+            rows += more
+            wrong += unmatched
     if args.json:
-        args.json.write_text(json.dumps(report, indent=1) + "\n")
-    print(
-        f"{len(report)} mutants, {sum(bool(r['caught_by']) for r in report)} caught, {unexplained} survivors without a reason"
-    )
-    return 1 if unexplained else 0
+        args.json.write_text(json.dumps(rows, indent=1) + "\n")
+    caught = sum(bool(r["caught_by"]) for r in rows)
+    print(f"{len(rows)} mutants, {caught} caught, {wrong} survivors or reasons unmatched")
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":
