@@ -21,6 +21,7 @@
 #include "kernels/conformance/draws.hpp"
 #include "kernels/conformance/judge.hpp"
 #include "kernels/conformance/promise.hpp"
+#include "kernels/conformance/session.hpp"
 #include "kernels/conformance/suites.hpp"
 #include "tests/strength/subject.hpp"
 
@@ -60,6 +61,25 @@ std::vector<Tensor> outputs_of_subject(const Subject& subject, const Case& c, in
   return outputs;
 }
 
+// What the further calls that the promise asks for say of outputs that are accurate, or "".
+std::string why_again(const Finding& f, const CaseId& id, const Case& c,
+                      const std::vector<Tensor>& outputs) {
+  SessionOptions options;
+  options.suite = f.subject->suite;
+  options.promise = f.subject->promise;
+  Session session(options);
+  for (const FurtherCall& call : session.calls(id, c)) {
+    int status = 0;
+    session.compare(call, id, c, outputs,
+                    outputs_of_subject(*f.subject, make_case(call.id), status), "");
+  }
+  session.finish(0);
+  for (const CaseNote& note : session.check_notes()) {
+    if (note.outcome == Outcome::fail) return note.id + ": " + note.reason;
+  }
+  return "";
+}
+
 // Why the subject fails this case, or "".
 std::string why(const Finding& f, const Suite& suite, const Case& c, const Yardstick& yardstick) {
   int status = 0;
@@ -68,25 +88,8 @@ std::string why(const Finding& f, const Suite& suite, const Case& c, const Yards
   if (status != HALFULP_OK) return "";
   const Judgement j = judge(c, yardstick, f.promise, outputs);
   if (j.outcome == Outcome::fail) return j.reason;
-  if (f.promise.run_to_run) {
-    for (int again = 0; again < 3; ++again) {
-      const std::vector<Tensor> second = outputs_of_subject(*f.subject, c, status);
-      const std::string difference = first_difference(outputs, second);
-      if (!difference.empty()) return "not the same bits again: " + difference;
-    }
-  }
-  if (f.promise.batch && suite.row_count(c) > 1) {
-    const auto part = suite.rows(c, 0, 1);
-    if (part) {
-      const std::vector<Tensor> alone = outputs_of_subject(*f.subject, *part, status);
-      for (std::size_t o = 0; o < alone.size(); ++o) {
-        if (!std::equal(alone[o].bytes.begin(), alone[o].bytes.end(), outputs[o].bytes.begin())) {
-          return "row 0 alone has other bits";
-        }
-      }
-    }
-  }
-  return "";
+  const bool further = f.promise.run_to_run || f.promise.batch || f.promise.split;
+  return further ? why_again(f, id_of(suite, c.key), c, outputs) : "";
 }
 
 std::vector<Finding> examine(const Suite& suite, const std::string& variant, const Subjects& all) {
@@ -198,7 +201,12 @@ int main(int argc, char** argv) {
   add_norms(all);
   add_pointwise(all);
   add_attention(all);
+  add_attention_parts(all);
+  add_attention_gradients(all);
+  add_cross_entropy(all);
   add_integers(all);
+  add_scaled(all);
+  add_codes(all);
 
   if (!only.empty()) {
     try {
