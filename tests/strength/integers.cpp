@@ -11,7 +11,7 @@ namespace {
 enum class Fault {
   none,
   backwards,  // correct
-  by_fours,   // correct
+  by_fours,   // correct: sums of four products joined
   unsigned_a,
   sixteen_bit_pairs,  // pairs of products added in saturating 16 bits, as some instructions do
   sixteen_bit_sum,    // the accumulator wraps at 16 bits
@@ -41,6 +41,7 @@ int matmul(void* /*state*/, const halfulp_call* call) {
                              : 0;
       float as_float = static_cast<float>(sum);
       std::int64_t pair = 0;
+      std::int32_t four = 0;
       const std::int64_t end = f == Fault::missing_tail && K > 4 ? K - K % 4 : K;
       for (std::int64_t step = 0; step < end; ++step) {
         const std::int64_t k = f == Fault::backwards ? K - 1 - step : step;
@@ -57,6 +58,12 @@ int matmul(void* /*state*/, const halfulp_call* call) {
           if (k % 2 == 1 || k + 1 == end) {
             sum += std::clamp<std::int64_t>(pair, -32768, 32767);
             pair = 0;
+          }
+        } else if constexpr (f == Fault::by_fours) {
+          four += static_cast<std::int32_t>(u * v);
+          if (k % 4 == 3 || k + 1 == end) {
+            sum += four;
+            four = 0;
           }
         } else {
           sum += u * v;
@@ -252,6 +259,7 @@ void add_integers(Subjects& all) {
   all.push_back({"int8-matmul", "int8", #fault, what, correct, matmul<Fault::fault>});
   INTEGER(none, "a chain", true)
   INTEGER(backwards, "from the end", true)
+  INTEGER(by_fours, "sums of four products joined", true)
   INTEGER(unsigned_a, "a taken as unsigned", false)
   INTEGER(sixteen_bit_pairs, "pairs of products saturate at 16 bits", false)
   INTEGER(sixteen_bit_sum, "the accumulator wraps at 16 bits", false)

@@ -2,6 +2,7 @@
 // level quick.
 //
 //   halfulp-strength [--suite NAME] [--sensitivity] [--json]
+//   halfulp-strength --suite NAME --kernel FILE [--promise PROMISE]
 //
 // Exit codes: 0 every broken kernel caught and no correct one blamed, 1 not, 2 usage.
 #include <algorithm>
@@ -116,7 +117,8 @@ std::vector<Finding> examine(const Suite& suite, const std::string& variant, con
 
 // A plug-in at level quick, in this process, until its first failure: 0 none, 1 one, which is
 // printed. What crashes or hangs ends this process.
-int judge_plug_in(const std::string& path, const Suite& suite, const std::string& variant) {
+int judge_plug_in(const std::string& path, const Suite& suite, const std::string& variant,
+                  const std::string& promise) {
   void* library = dlopen(path.c_str(), RTLD_NOW);
   void* symbol = library == nullptr ? nullptr : dlsym(library, "halfulp_kernel_run");
   if (symbol == nullptr) {
@@ -128,7 +130,7 @@ int judge_plug_in(const std::string& path, const Suite& suite, const std::string
       suite.name(), variant.c_str(),
       "plug-in",    "",
       true,         reinterpret_cast<int (*)(void*, const halfulp_call*)>(symbol)};
-  const Finding finding{&subject, parse_promise("bound"), 0, 0, "", {}};
+  const Finding finding{&subject, parse_promise(promise), 0, 0, "", {}};
   for (const CaseKey& key : suite.cases(variant, Level::quick)) {
     const Case c = suite.make(key);
     const std::string reason = why(finding, suite, c, yardstick_of(suite, c, finding.promise));
@@ -192,6 +194,8 @@ int main(int argc, char** argv) {
   std::string plug_in;
   app.add_option("--kernel", plug_in,
                  "judge this plug-in on --suite, variant float32, until it fails");
+  std::string promise = "bound";
+  app.add_option("--promise", promise, "what to hold the plug-in to");
   CLI11_PARSE(app, argc, argv);
 
   Subjects all;
@@ -211,12 +215,13 @@ int main(int argc, char** argv) {
   if (!only.empty()) {
     try {
       suite_named(only);
+      parse_promise(promise);
     } catch (const std::invalid_argument& e) {
       std::fprintf(stderr, "halfulp-strength: %s\n", e.what());
       return 2;
     }
   }
-  if (!plug_in.empty()) return judge_plug_in(plug_in, suite_named(only), "float32");
+  if (!plug_in.empty()) return judge_plug_in(plug_in, suite_named(only), "float32", promise);
   nlohmann::json report = nlohmann::json::array();
   int missed = 0;
   int blamed = 0;

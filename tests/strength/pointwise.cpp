@@ -10,7 +10,7 @@ namespace {
 // ---------------------------------------------------------------- activations
 enum class Fault {
   none,
-  in_double,        // correct
+  in_float,         // correct: binary32 inside
   erfc_form,        // correct: by erfc, which keeps small results
   tanh_for_erf,     // the tanh form where the exact one is asked, and the other way round
   cancelling,       // GELU as x·(1 + erf)/2: small results of negative x are lost
@@ -58,6 +58,7 @@ float activation(float v) {
   if (f == Fault::identity_tail && x > 3) share = 1;
   if constexpr (f == Fault::bfloat16_inside) share = as_bfloat16(static_cast<float>(share));
   if constexpr (f == Fault::sigmoid_alone) return static_cast<float>(share);
+  if constexpr (f == Fault::in_float) return v * static_cast<float>(share);
   double y = x * share;
   if constexpr (f == Fault::wrong_sign) y = -x * share;
   if constexpr (f == Fault::coarse) y *= 1 + 0x1p-12;
@@ -90,6 +91,7 @@ void add_activation(Subjects& all, const char* suite) {
 #define BROKEN(fault, what) \
   all.push_back({suite, "float32", #fault, what, false, pointwise<function, Fault::fault>});
   CORRECT(none, "binary64 inside")
+  CORRECT(in_float, "the share and the product in binary32")
   BROKEN(tanh_for_erf, "another form of the function")
   BROKEN(sigmoid_of_1702, "x times the sigmoid of 1.702 x")
   BROKEN(relu_tail, "0 below -4")
