@@ -97,7 +97,7 @@ Codes codes_of(int type) {
   return {17, 7, 6};
 }
 
-// |x| in quanta of code c + 1's distance from c.
+// The code of v, from the codes on either side of it and where between them it lies.
 template <Fault f>
 std::uint8_t quantized(double v, const Codes& t) {
   const auto value = [&](int code) {

@@ -166,7 +166,7 @@ enum class Parts {
   outliers_twice,
   half_outliers,  // their sum in bfloat16
   nan_missed,     // NaN is not >= 6
-  eight_bit_sum,  // sums of codes wrap at 16 bits
+  sixteen_bit_sum,  // sums of codes wrap at 16 bits
   columns_of_w,   // maxima of the next column of w
 };
 
@@ -238,7 +238,7 @@ int llm_int8(void* /*state*/, const halfulp_call* call) {
         if constexpr (f == Parts::half_outliers) sum = as_bfloat16(static_cast<float>(sum));
         if (!is_out || (f == Parts::outliers_twice && std::isfinite(u)))
           codes += std::isnan(u) ? 0 : code(u, r) * code(v, c);
-        if (f == Parts::eight_bit_sum && std::isfinite(codes))
+        if (f == Parts::sixteen_bit_sum && std::isfinite(codes))
           codes = static_cast<std::int16_t>(static_cast<std::int64_t>(codes));
       }
       constexpr T unit = f == Parts::by_128 ? 16384 : 16129;
@@ -322,7 +322,7 @@ void add_scaled(Subjects& all) {
     LLM(variant, outliers_twice, "outliers also in the integers", false)
     LLM(variant, half_outliers, "outliers summed in bfloat16", false)
     LLM(variant, nan_missed, "NaN is no outlier", false)
-    LLM(variant, eight_bit_sum, "sums of codes wrap at 16 bits", false)
+    LLM(variant, sixteen_bit_sum, "sums of codes wrap at 16 bits", false)
     LLM(variant, columns_of_w, "maxima of the next column of w", false)
   }
 #undef LLM
