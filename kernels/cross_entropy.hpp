@@ -63,7 +63,7 @@ void cross_entropy(const A& arith, CrossEntropyShape shape, CrossEntropyTile til
                    const std::int64_t* target, typename A::value_type* loss,
                    typename A::value_type* lse) {
   using V = typename A::value_type;
-  std::vector<V> logits(tile.v);
+  std::vector<V> logits(std::min(tile.v, shape.v));
   for (std::size_t i = 0; i < shape.n; ++i) {
     RunningSum<V> run;
     V special{}, of_target{};
@@ -102,7 +102,7 @@ std::size_t cross_entropy_backward(const A& arith, CrossEntropyShape shape, Cros
   std::fill(de, de + shape.n * shape.d, arith.zero());
   std::fill(dc, dc + shape.v * shape.d, arith.zero());
   const V one = arith.exp(arith.zero(), 0);
-  std::vector<V> part(tile.n * tile.v);
+  std::vector<V> part(std::min(tile.n, shape.n) * std::min(tile.v, shape.v));
   std::size_t skipped = 0;
   for (std::size_t row = 0; row < shape.n; row += tile.n) {
     const std::size_t rows = std::min(tile.n, shape.n - row);

@@ -28,7 +28,7 @@ double beyond_largest(Element e) {
 
 std::size_t bin_of(double ulp) {
   if (ulp == 0) return 0;
-  if (!(ulp <= 0x1p61)) return std::tuple_size_v<Histogram> - 1;
+  if (!(ulp <= 0x1p60)) return std::tuple_size_v<Histogram> - 1;
   if (ulp <= 0.5) return 1;
   int e = 0;
   return static_cast<std::size_t>(std::frexp(ulp, &e) == 0.5 ? e + 1 : e + 2);
@@ -104,8 +104,9 @@ double unit_of(const Error& error, double condition, Element element) {
   return std::isfinite(condition) ? std::max(unit_roundoff(element) * condition, half) : half;
 }
 
+// Of an element of which something is asked.
 double error_in_units(const Error& error, double condition, Element element) {
-  if (!error.asked || error.special) return error.asked && !error.matches ? infinity : 0;
+  if (error.special) return error.matches ? 0 : infinity;
   if (std::isnan(error.difference)) return infinity;
   return std::fabs(error.difference) / unit_of(error, condition, element);
 }

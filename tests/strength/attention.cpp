@@ -38,7 +38,11 @@ enum class Fault {
   lse_log2,
   lse_unwritten,
   exp_coarse,
-  d_tail,  // the last of d not in the scores
+  d_tail,            // the last of d not in the scores
+  by_splits,         // correct but for its bits: as many parts as the attribute splits says
+  splits_remainder,  // keys beyond a multiple of splits are lost
+  splits_unmerged,   // the last part's result for all
+  splits_lse,        // lse of the last part
 };
 
 struct Shape {
@@ -143,6 +147,8 @@ int attention(void* /*state*/, const halfulp_call* call) {
   const Shape s{q.extent(0), q.extent(1), k.extent(1), q.extent(2), q.extent(3)};
   const auto scale = static_cast<float>(halfulp::conformance::find_attribute(*call, "scale", 1));
   const bool causal = halfulp::conformance::find_attribute(*call, "causal", 0) != 0;
+  const auto splits =
+      static_cast<std::int64_t>(halfulp::conformance::find_attribute(*call, "splits", 1));
   constexpr float infinity = std::numeric_limits<float>::infinity();
   std::vector<float> stale(static_cast<std::size_t>(s.D));
   for (std::int64_t b = 0; b < s.B; ++b) {
@@ -157,19 +163,28 @@ int attention(void* /*state*/, const halfulp_call* call) {
         Row<f> row = fresh();
         constexpr bool tiled = f != Fault::none && f != Fault::in_double &&
                                f != Fault::no_maximum && f != Fault::backwards;
-        if constexpr (f == Fault::split || f == Fault::merge_unweighted) {
-          Row<f> other = fresh();
-          row.tile(0, s.T / 2);
-          other.tile(s.T / 2, s.T);
-          if (row.l == 0) {
-            row = other;
-          } else if (other.l != 0) {
-            const float m = std::isnan(row.m) || row.m > other.m ? row.m : other.m;
-            const float a = f == Fault::split ? std::exp(row.m - m) : 1;
-            const float c = f == Fault::split ? std::exp(other.m - m) : 1;
-            for (std::size_t d = 0; d < row.o.size(); ++d) row.o[d] = row.o[d] * a + other.o[d] * c;
-            row.l = row.l * a + other.l * c;
-            row.m = m;
+        constexpr bool by_splits = f == Fault::by_splits || f == Fault::splits_remainder ||
+                                   f == Fault::splits_unmerged || f == Fault::splits_lse;
+        float last_lse = 0;
+        if constexpr (by_splits || f == Fault::split || f == Fault::merge_unweighted) {
+          const std::int64_t parts = by_splits ? splits : 2;
+          const std::int64_t T = f == Fault::splits_remainder ? s.T - s.T % parts : s.T;
+          row.tile(0, T / parts);
+          for (std::int64_t part = 1; part < parts; ++part) {
+            Row<f> other = fresh();
+            other.tile(T * part / parts, T * (part + 1) / parts);
+            if (f == Fault::splits_lse) last_lse = other.m + std::log(other.l);
+            if (row.l == 0 || f == Fault::splits_unmerged) {
+              row = other;
+            } else if (other.l != 0) {
+              const float m = std::isnan(row.m) || row.m > other.m ? row.m : other.m;
+              const float a = f == Fault::merge_unweighted ? 1 : std::exp(row.m - m);
+              const float c = f == Fault::merge_unweighted ? 1 : std::exp(other.m - m);
+              for (std::size_t d = 0; d < row.o.size(); ++d)
+                row.o[d] = row.o[d] * a + other.o[d] * c;
+              row.l = row.l * a + other.l * c;
+              row.m = m;
+            }
           }
         } else {
           const std::int64_t step = tiled ? 16 : std::max<std::int64_t>(s.T, 1);
@@ -195,6 +210,7 @@ int attention(void* /*state*/, const halfulp_call* call) {
         float e = row.l == 0 ? -infinity : row.m + std::log(row.l);
         if (f == Fault::lse_without_maximum && row.l != 0) e = std::log(row.l);
         if (f == Fault::lse_log2 && row.l != 0) e = (row.m + std::log(row.l)) * 1.442695F;
+        if (f == Fault::splits_lse && splits > 1) e = last_lse;
         if constexpr (f != Fault::lse_unwritten) lse.set((b * s.H + h) * s.S + i, e);
       }
     }
@@ -242,6 +258,31 @@ void add_attention(Subjects& all) {
   BROKEN(d_tail, "the last of d not in the scores")
 #undef CORRECT
 #undef BROKEN
+#define DECODE(fault, what, correct, promise) \
+  all.push_back(                              \
+      {"attention-decode", variant, #fault, what, correct, attention<Fault::fault>, promise});
+  for (const char* variant : {"float32", "float16", "bfloat16"}) {
+    DECODE(none, "three passes", true, "bound+run-to-run+split")
+    DECODE(online, "tiles of 16 keys, rescaled", true, "bound+batch")
+    DECODE(split, "halves of the keys, merged", true, "bound+split")
+    DECODE(by_splits, "as many parts as asked for, merged", true, "bound")
+    DECODE(by_splits, "other bits where keys are cut into other parts", false, "bound+split")
+    DECODE(splits_remainder, "keys beyond a multiple of splits left out", false, "bound")
+    DECODE(splits_unmerged, "the last part for the whole", false, "bound")
+    DECODE(splits_lse, "lse of the last part", false, "bound")
+    DECODE(merge_unweighted, "halves merged without their weights", false, "bound")
+    DECODE(missing_rescale, "the output is not rescaled at a new maximum", false, "bound")
+    DECODE(sum_not_rescaled, "the sum is not rescaled at a new maximum", false, "bound")
+    DECODE(tile_off_by_one, "a ragged tile loses its last key", false, "bound")
+    DECODE(tail_not_masked, "a key of zeros beyond the end", false, "bound")
+    DECODE(no_scale, "the scale left out", false, "bound")
+    DECODE(head_swapped, "keys of the next head", false, "bound")
+    DECODE(value_row, "values of the next key", false, "bound")
+    DECODE(normalised_early, "divided by the sum before the last tile", false, "bound")
+    DECODE(lse_log2, "lse to base 2", false, "bound")
+    DECODE(d_tail, "the last of d not in the scores", false, "bound")
+  }
+#undef DECODE
 }
 
 }  // namespace halfulp_strength

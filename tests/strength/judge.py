@@ -1,58 +1,63 @@
-"""Breaks the judge itself mechanically and asks its tests whether they notice: mutate.py's changes in judge.cpp.
+"""Breaks the judge itself mechanically and asks its tests whether they notice: mutate.py's changes in judge.cpp and statistics.cpp.
 
-    python tests/strength/judge.py [--json FILE] [--jobs N]
+    python tests/strength/judge.py [--json FILE] [--jobs N] [--every N]
 
-A mutant is linked with tests/unit/conformance_test.cpp, as ninja compiled it, and with halfulp-strength's objects; it is
-caught if the tests of the judge fail, or if a broken kernel is missed or a correct one blamed.
+A mutant is linked with the judge's tests, as ninja compiled them (tests/unit/judge_test.cpp, which pins every figure, and
+conformance_test.cpp); it is caught if one fails. What they let pass and survivors.toml does not explain is asked
+halfulp-strength too: caught if a broken kernel is missed or a correct one blamed.
 """
 
 from __future__ import annotations
 
-import argparse
 import concurrent.futures
-import dataclasses
 import json
 import subprocess
 import sys
 import tempfile
-import tomllib
 from pathlib import Path
 
-from mutate import HERE, ROOT, Mutant, mutants_of
+from mutate import ROOT, Mutant, arguments, key_of, mutants_of, reasons_of, report
 
 BUILD = ROOT / "build/release"
-SOURCES = ("kernels/conformance/judge.cpp",)
+SOURCES = ("kernels/conformance/judge.cpp", "kernels/conformance/statistics.cpp")
+TESTS = ("judge_test.cpp.o", "conformance_test.cpp.o")
 
 
 def objects(program: str) -> list[Path]:
     return sorted((BUILD / "tests/CMakeFiles" / f"{program}.dir").rglob("*.o"))
 
 
-def caught_by(mutant: Mutant, text: str) -> str:
+def caught_by(mutant: Mutant, text: str, explained: bool) -> str:
     libraries = [
         BUILD / "kernels/libhalfulp_conformance.a",
         BUILD / "kernels/libhalfulp_kernels.a",
         BUILD / "emu/libhalfulp_emu.a",
     ]
-    tests = [o for o in objects("halfulp-unit-tests") if o.name == "conformance_test.cpp.o"]
+    tests = [o for o in objects("halfulp-unit-tests") if o.name in TESTS]
+    asked = [
+        ("figures", tests, ["-lCatch2Main", "-lCatch2"], ["[judge]"]),
+        ("tests", tests, ["-lCatch2Main", "-lCatch2"], []),
+    ]
+    if not explained:
+        asked.append(("strength", objects("halfulp-strength"), [], []))
     with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder) / "judge.cpp"
+        source = Path(folder) / "mutant.cpp"
         source.write_text(text)
-        compiled = Path(folder) / "judge.o"
+        compiled = Path(folder) / "mutant.o"
+        # With assertions, so that an index one too far is noticed.
         flags = ["g++", "-std=c++20", "-O1", "-w", "-ffp-contract=off", f"-I{ROOT}"]
-        if subprocess.run([*flags, "-c", source, "-o", compiled], capture_output=True).returncode:
+        command = [*flags, "-D_GLIBCXX_ASSERTIONS", "-c", source, "-o", compiled]
+        if subprocess.run(command, capture_output=True).returncode:
             return "does not compile"
-        for name, parts, options in (
-            ("tests", tests, ["-lCatch2Main", "-lCatch2"]),
-            ("strength", objects("halfulp-strength"), []),
-        ):
-            program = Path(folder) / name
-            command = [*flags, compiled, *parts, *libraries, *options, "-ldl", "-o", program]
-            linked = subprocess.run(command, capture_output=True, text=True)
-            if linked.returncode:
-                raise SystemExit(linked.stderr[-2000:])
+        for name, parts, options, filters in asked:
+            program = Path(folder) / parts[0].parents[1].name
+            if not program.exists():
+                command = [*flags, compiled, *parts, *libraries, *options, "-ldl", "-o", program]
+                linked = subprocess.run(command, capture_output=True, text=True)
+                if linked.returncode:
+                    raise SystemExit(linked.stderr[-2000:])
             try:
-                done = subprocess.run([program], capture_output=True, text=True, timeout=240)
+                done = subprocess.run([program, *filters], capture_output=True, timeout=600)
             except subprocess.TimeoutExpired:
                 return f"{name}: hangs"
             if done.returncode:
@@ -61,35 +66,15 @@ def caught_by(mutant: Mutant, text: str) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--every", type=int, default=1, help="only every N-th mutant")
-    args = parser.parse_args()
-    reasons = tomllib.loads((HERE / "survivors.toml").read_text()).get("judge", {})
+    args = arguments(__doc__).parse_args()
+    reasons = reasons_of("judge")
     mutants = [m for source in SOURCES for m in mutants_of(ROOT / source)][:: args.every]
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
-        found = list(pool.map(lambda m: caught_by(*m), mutants))
-    compiled = [
-        (m, by) for (m, _), by in zip(mutants, found, strict=True) if by != "does not compile"
-    ]
-    unexplained = 0
-    print(f"judge: {len(compiled)} mutants, {sum(bool(by) for _, by in compiled)} caught")
-    for m, by in compiled:
-        if by:
-            continue
-        line = (ROOT / m.file).read_text().splitlines()[m.line - 1].strip()
-        why = reasons.get(f"{line} | {m.before.strip()} -> {m.after.strip()}")
-        unexplained += why is None
-        print(f"  survivor {m.name}: {line}\n    {why or 'NO REASON GIVEN'}")
+        found = list(pool.map(lambda m: caught_by(*m, key_of(m[0]) in reasons), mutants))
+    rows, wrong = report("judge", [m for m, _ in mutants], found, args.every)
     if args.json:
-        report = [
-            {**dataclasses.asdict(m), "kernel": "the judge", "caught_by": by} for m, by in compiled
-        ]
-        args.json.write_text(json.dumps(report, indent=1) + "\n")
-    return 1 if unexplained else 0
+        args.json.write_text(json.dumps(rows, indent=1) + "\n")
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":

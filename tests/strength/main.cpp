@@ -2,6 +2,7 @@
 // level quick.
 //
 //   halfulp-strength [--suite NAME] [--sensitivity] [--json]
+//   halfulp-strength --suite NAME --kernel FILE [--promise PROMISE]
 //
 // Exit codes: 0 every broken kernel caught and no correct one blamed, 1 not, 2 usage.
 #include <algorithm>
@@ -21,6 +22,7 @@
 #include "kernels/conformance/draws.hpp"
 #include "kernels/conformance/judge.hpp"
 #include "kernels/conformance/promise.hpp"
+#include "kernels/conformance/session.hpp"
 #include "kernels/conformance/suites.hpp"
 #include "tests/strength/subject.hpp"
 
@@ -60,6 +62,25 @@ std::vector<Tensor> outputs_of_subject(const Subject& subject, const Case& c, in
   return outputs;
 }
 
+// What the further calls that the promise asks for say of outputs that are accurate, or "".
+std::string why_again(const Finding& f, const CaseId& id, const Case& c,
+                      const std::vector<Tensor>& outputs) {
+  SessionOptions options;
+  options.suite = f.subject->suite;
+  options.promise = f.subject->promise;
+  Session session(options);
+  for (const FurtherCall& call : session.calls(id, c)) {
+    int status = 0;
+    session.compare(call, id, c, outputs,
+                    outputs_of_subject(*f.subject, make_case(call.id), status), "");
+  }
+  session.finish(0);
+  for (const CaseNote& note : session.check_notes()) {
+    if (note.outcome == Outcome::fail) return note.id + ": " + note.reason;
+  }
+  return "";
+}
+
 // Why the subject fails this case, or "".
 std::string why(const Finding& f, const Suite& suite, const Case& c, const Yardstick& yardstick) {
   int status = 0;
@@ -68,25 +89,8 @@ std::string why(const Finding& f, const Suite& suite, const Case& c, const Yards
   if (status != HALFULP_OK) return "";
   const Judgement j = judge(c, yardstick, f.promise, outputs);
   if (j.outcome == Outcome::fail) return j.reason;
-  if (f.promise.run_to_run) {
-    for (int again = 0; again < 3; ++again) {
-      const std::vector<Tensor> second = outputs_of_subject(*f.subject, c, status);
-      const std::string difference = first_difference(outputs, second);
-      if (!difference.empty()) return "not the same bits again: " + difference;
-    }
-  }
-  if (f.promise.batch && suite.row_count(c) > 1) {
-    const auto part = suite.rows(c, 0, 1);
-    if (part) {
-      const std::vector<Tensor> alone = outputs_of_subject(*f.subject, *part, status);
-      for (std::size_t o = 0; o < alone.size(); ++o) {
-        if (!std::equal(alone[o].bytes.begin(), alone[o].bytes.end(), outputs[o].bytes.begin())) {
-          return "row 0 alone has other bits";
-        }
-      }
-    }
-  }
-  return "";
+  const bool further = f.promise.run_to_run || f.promise.batch || f.promise.split;
+  return further ? why_again(f, id_of(suite, c.key), c, outputs) : "";
 }
 
 std::vector<Finding> examine(const Suite& suite, const std::string& variant, const Subjects& all) {
@@ -113,7 +117,8 @@ std::vector<Finding> examine(const Suite& suite, const std::string& variant, con
 
 // A plug-in at level quick, in this process, until its first failure: 0 none, 1 one, which is
 // printed. What crashes or hangs ends this process.
-int judge_plug_in(const std::string& path, const Suite& suite, const std::string& variant) {
+int judge_plug_in(const std::string& path, const Suite& suite, const std::string& variant,
+                  const std::string& promise) {
   void* library = dlopen(path.c_str(), RTLD_NOW);
   void* symbol = library == nullptr ? nullptr : dlsym(library, "halfulp_kernel_run");
   if (symbol == nullptr) {
@@ -125,7 +130,7 @@ int judge_plug_in(const std::string& path, const Suite& suite, const std::string
       suite.name(), variant.c_str(),
       "plug-in",    "",
       true,         reinterpret_cast<int (*)(void*, const halfulp_call*)>(symbol)};
-  const Finding finding{&subject, parse_promise("bound"), 0, 0, "", {}};
+  const Finding finding{&subject, parse_promise(promise), 0, 0, "", {}};
   for (const CaseKey& key : suite.cases(variant, Level::quick)) {
     const Case c = suite.make(key);
     const std::string reason = why(finding, suite, c, yardstick_of(suite, c, finding.promise));
@@ -189,6 +194,8 @@ int main(int argc, char** argv) {
   std::string plug_in;
   app.add_option("--kernel", plug_in,
                  "judge this plug-in on --suite, variant float32, until it fails");
+  std::string promise = "bound";
+  app.add_option("--promise", promise, "what to hold the plug-in to");
   CLI11_PARSE(app, argc, argv);
 
   Subjects all;
@@ -198,17 +205,23 @@ int main(int argc, char** argv) {
   add_norms(all);
   add_pointwise(all);
   add_attention(all);
+  add_attention_parts(all);
+  add_attention_gradients(all);
+  add_cross_entropy(all);
   add_integers(all);
+  add_scaled(all);
+  add_codes(all);
 
   if (!only.empty()) {
     try {
       suite_named(only);
+      parse_promise(promise);
     } catch (const std::invalid_argument& e) {
       std::fprintf(stderr, "halfulp-strength: %s\n", e.what());
       return 2;
     }
   }
-  if (!plug_in.empty()) return judge_plug_in(plug_in, suite_named(only), "float32");
+  if (!plug_in.empty()) return judge_plug_in(plug_in, suite_named(only), "float32", promise);
   nlohmann::json report = nlohmann::json::array();
   int missed = 0;
   int blamed = 0;

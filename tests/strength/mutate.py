@@ -1,10 +1,11 @@
 """Breaks the reference kernels mechanically, one token at a time, and asks the suites which they catch at the level quick.
 
-    python tests/strength/mutate.py [--kernel NAME] [--judge] [--json FILE] [--jobs N]
+    python tests/strength/mutate.py [--kernel NAME] [--json FILE] [--jobs N] [--every N]
 
 A mutant is a header of kernels/ with one operator, bound, comparison or width changed, compiled into a plug-in
-(reference.cpp) and run by `halfulp-conform`. Those that are not caught are survivors: each has its reason in survivors.toml
-(it changes no result, or none that the promise rules out), and one without a reason is an error.
+(reference/NAME.cpp) and judged by `halfulp-strength --kernel`. Those that are not caught are survivors: each has its reason in
+survivors.toml (it changes no result, or none that the promise rules out). A survivor without a reason is an error, and so is a
+reason without a survivor.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import sys
 import tempfile
 import tomllib
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
@@ -53,17 +55,48 @@ CHANGES: list[tuple[str, str, str]] = [
     ("width", r"\barith\.fma\(", "narrow(arith).fma("),
     ("width", r"\bsum\.(?=(add|fma|sub)\()", "narrow(sum)."),
     ("width", r"\bproduct\.(?=(mul|fma)\()", "narrow(product)."),
+    (
+        "width",
+        r"\b(a_?\.(score|weight|product|state))\.(?=(add|sub|mul|div|fma|exp|log)\()",
+        r"narrow(\1).",
+    ),
 ]
 
-# A header, the plug-in that includes it, and the forms in which it is asked: (suite, HALFULP_FORM). A mutant is caught if
-# any of them is.
-KERNELS: dict[str, tuple[str, list[tuple[str, int]]]] = {
+# A header, and the forms in which its plug-in (reference/NAME.cpp) is asked: suite, HALFULP_FORM, and the promise where it is
+# more than the suite's bound. A mutant is caught if any of them is.
+KERNELS: dict[str, tuple[str, list[tuple[str, int] | tuple[str, int, str]]]] = {
     "softmax": (
         "kernels/softmax.hpp",
         [*((s, f) for f in (0, 1, 2) for s in ("softmax", "log-sum-exp")), ("log-sum-exp", 3)],
     ),
     "norms": ("kernels/norms.hpp", [("layer-norm", 0), ("layer-norm", 1), ("rms-norm", 0)]),
-    "matmul": ("kernels/matmul.hpp", [("matmul", f) for f in (0, 1, 2, 3, 4, 5)]),
+    "matmul": (
+        "kernels/matmul.hpp",
+        [
+            *(("matmul", f) for f in (0, 1, 2, 3)),
+            ("matmul", 4, "condition:3.5"),
+            ("matmul", 5, "condition:1.5"),
+        ],
+    ),
+    "attention": ("kernels/attention.hpp", [("attention", f) for f in (0, 1, 2, 3, 4)]),
+    "attention-merge": (
+        "kernels/attention_merge.hpp",
+        [("attention-merge", f) for f in (0, 1, 2)],
+    ),
+    "attention-backward": (
+        "kernels/attention_backward.hpp",
+        [("attention-backward", f) for f in (0, 1)],
+    ),
+    "cross-entropy": (
+        "kernels/cross_entropy.hpp",
+        [(s, f) for f in (0, 1, 2) for s in ("cross-entropy", "cross-entropy-backward")],
+    ),
+    "activations": (
+        "kernels/activations.hpp",
+        [("gelu", 0), ("gelu", 1), ("gelu-tanh", 2), ("silu", 3), ("silu", 4)],
+    ),
+    "rotary": ("kernels/rotary.hpp", [("rotary", 0), ("rotary", 1)]),
+    "adamw": ("kernels/adamw.hpp", [("adamw", 0), ("adamw", 1)]),
 }
 
 
@@ -89,17 +122,25 @@ def code_alone(text: str) -> str:
     def blank(m: re.Match[str]) -> str:
         return re.sub(r"[^\n]", " ", m.group())
 
-    # The last argument of an operation numbers its rounding, which native arithmetic does not look at.
-    sites = r"\b(after|site)\b( \+ 4 \* i)?( \+ \d+)?(?=[,)])|\b[42] \* i( \+ \d)?(?=[,)])|const u64 after = [^;]*;"
+    # What native arithmetic does not look at: the numbers of roundings (the last argument of an operation), and sums that
+    # only emulated arithmetic can have.
+    unseen = (
+        r"\b(after|site)\b( \+ 4 \* i)?( \+ \d+)?( \+ 2 \* d)?(?=[,)])|\b[42] \* i( \+ \d)?(?=[,)])|(?<=, )at( \+ 1)?(?=\))"
+        r"|const u64 (after|step|first_site) = [^;]*;|site_? \+= [^;]*;|static_cast<u64>\([^)]*\) << \d+"
+        r"|\bsites\.(product|sum|join|further)\([^()]*\)|struct MatmulSites \{.*?\n\};"
+        r"|\n  struct Range \{.*?\n  \};|\n  V exact\(.*?\n  \}\n|\n  Range exponents\(.*?\n  \}\n"
+    )
     for pattern in (
-        sites,
+        unseen,
         r"//[^\n]*",
         r"/\*.*?\*/",
         r'"(\\.|[^"\\\n])*"',
         r"(?m)^\s*#[^\n]*",
         r"template <[^>]*>",
     ):
-        text = re.sub(pattern, blank, text, flags=re.S if "/\\*" in pattern else 0)
+        text = re.sub(
+            pattern, blank, text, flags=re.S if "/\\*" in pattern or pattern == unseen else 0
+        )
     return text
 
 
@@ -112,13 +153,19 @@ def mutants_of(path: Path) -> list[tuple[Mutant, str]]:
         for m in re.finditer(pattern, code):
             line = text.count("\n", 0, m.start()) + 1
             column = m.start() - text.rfind("\n", 0, m.start())
-            mutant = Mutant(str(path.relative_to(ROOT)), line, column, kind, m.group(), after)
-            found.append((mutant, text[: m.start()] + after + text[m.end() :]))
+            mutant = Mutant(
+                str(path.relative_to(ROOT)), line, column, kind, m.group(), m.expand(after)
+            )
+            found.append((mutant, text[: m.start()] + m.expand(after) + text[m.end() :]))
     return found
 
 
 def caught_by(
-    mutant: Mutant, text: str, kernel: str, forms: list[tuple[str, int]], program: Path
+    mutant: Mutant,
+    text: str,
+    kernel: str,
+    forms: list[tuple[str, int] | tuple[str, int, str]],
+    program: Path,
 ) -> str:
     """What caught it: "suite form: first failing case", "does not compile", or "" if it survived."""
     with tempfile.TemporaryDirectory() as folder:
@@ -133,9 +180,17 @@ def caught_by(
         ]  # fmt: skip
         if subprocess.run(command, capture_output=True).returncode != 0:
             return "does not compile"
-        for suite, form in forms:
+        for suite, form, *promise in forms:
             done = subprocess.run(
-                [program, "--kernel", built, "--suite", suite],
+                [
+                    program,
+                    "--kernel",
+                    built,
+                    "--suite",
+                    suite,
+                    "--promise",
+                    *(promise or ["bound"]),
+                ],
                 capture_output=True,
                 text=True,
                 env={**os.environ, "HALFULP_FORM": str(form)},
@@ -147,53 +202,73 @@ def caught_by(
     return ""
 
 
-def main() -> int:
+def reasons_of(kernel: str) -> dict[str, str]:
+    reasons: dict[str, str] = tomllib.loads((HERE / "survivors.toml").read_text()).get(kernel, {})
+    return reasons
+
+
+def key_of(m: Mutant) -> str:
+    """How survivors.toml names it."""
+    line = (ROOT / m.file).read_text().splitlines()[m.line - 1].strip()
+    return f"{line} | {m.before.strip()} -> {m.after.strip()}"
+
+
+def report(
+    kernel: str, mutants: list[Mutant], found: list[str], every: int
+) -> tuple[list[dict[str, Any]], int]:
+    """Prints what survived and why; the rows of those that compile, and how many survivors and reasons lack each other."""
+    reasons = reasons_of(kernel)
+    compiled = [(m, by) for m, by in zip(mutants, found, strict=True) if by != "does not compile"]
+    survivors = [m for m, by in compiled if not by]
+    print(f"{kernel}: {len(compiled)} mutants, {len(compiled) - len(survivors)} caught")
+    for m in survivors:
+        print(f"  survivor {m.name}: {reasons.get(key_of(m), 'NO REASON GIVEN')}")
+    keys = {key_of(m) for m in survivors}
+    stale = [key for key in reasons if key not in keys and every == 1]
+    for key in stale:
+        print(f"  NO SURVIVOR: {key}")
+    sys.stdout.flush()
+    rows = [{**dataclasses.asdict(m), "kernel": kernel, "caught_by": by} for m, by in compiled]
+    return rows, sum(key_of(m) not in reasons for m in survivors) + len(stale)
+
+
+def arguments(description: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--kernel", choices=KERNELS, action="append")
-    parser.add_argument(
-        "--program", type=Path, default=ROOT / "build/release/tests/halfulp-strength"
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--json", type=Path)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--every", type=int, default=1, help="only every N-th mutant")
+    return parser
+
+
+def main() -> int:
+    parser = arguments(__doc__)
+    parser.add_argument("--kernel", choices=KERNELS, action="append")
+    parser.add_argument(
+        "--program", type=Path, default=ROOT / "build/release/tests/halfulp-strength"
+    )
     args = parser.parse_args()
-    reasons = tomllib.loads((HERE / "survivors.toml").read_text())
-    report = []
-    unexplained = 0
+    rows = []
+    wrong = 0
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
         for kernel in args.kernel or KERNELS:
             header, forms = KERNELS[kernel]
             mutants = mutants_of(ROOT / header)[:: args.every]
             ask = functools.partial(caught_by, kernel=kernel, forms=forms, program=args.program)
+            # A plug-in that fails as it is would make every mutant look caught.
+            unchanged = Mutant(header, 0, 0, "", "", "")
+            if by := ask(unchanged, (ROOT / header).read_text()):
+                raise SystemExit(f"{kernel}: the kernel itself is blamed: {by}")
             found = list(pool.map(lambda m, ask=ask: ask(*m), mutants))
-            compiled = [
-                (m, by)
-                for (m, _), by in zip(mutants, found, strict=True)
-                if by != "does not compile"
-            ]
-            survivors = [m for m, by in compiled if not by]
-            print(
-                f"{kernel}: {len(compiled)} mutants, {len(compiled) - len(survivors)} caught",
-                flush=True,
-            )
-            for m in survivors:
-                line = (ROOT / m.file).read_text().splitlines()[m.line - 1].strip()
-                why = reasons.get(kernel, {}).get(
-                    f"{line} | {m.before.strip()} -> {m.after.strip()}"
-                )
-                unexplained += why is None
-                print(f"  survivor {m.name}: {line}\n    {why or 'NO REASON GIVEN'}")
-            report += [
-                {**dataclasses.asdict(m), "kernel": kernel, "caught_by": by} for m, by in compiled
-            ]
+            more, unmatched = report(kernel, [m for m, _ in mutants], found, args.every)
+            rows += more
+            wrong += unmatched
     if args.json:
-        args.json.write_text(json.dumps(report, indent=1) + "\n")
-    print(
-        f"{len(report)} mutants, {sum(bool(r['caught_by']) for r in report)} caught, {unexplained} survivors without a reason"
-    )
-    return 1 if unexplained else 0
+        args.json.write_text(json.dumps(rows, indent=1) + "\n")
+    caught = sum(bool(r["caught_by"]) for r in rows)
+    print(f"{len(rows)} mutants, {caught} caught, {wrong} survivors or reasons unmatched")
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-// GELU, SiLU, rotary positions, AdamW and quantising, broken in one way each.
+// GELU, SiLU, rotary positions and AdamW, broken in one way each.
 #include <algorithm>
 
 #include "tests/strength/subject.hpp"
@@ -10,7 +10,7 @@ namespace {
 // ---------------------------------------------------------------- activations
 enum class Fault {
   none,
-  in_double,        // correct
+  in_float,         // correct: binary32 inside
   erfc_form,        // correct: by erfc, which keeps small results
   tanh_for_erf,     // the tanh form where the exact one is asked, and the other way round
   cancelling,       // GELU as x·(1 + erf)/2: small results of negative x are lost
@@ -24,7 +24,6 @@ enum class Fault {
   coarse,      // 2^-12 too large
   first_only,  // the tail of n mod 8 copied from x
   nan_to_zero,
-  negative_zero,  // −0 becomes +0 and subnormal results are flushed
 };
 
 template <Fault f>
@@ -59,6 +58,7 @@ float activation(float v) {
   if (f == Fault::identity_tail && x > 3) share = 1;
   if constexpr (f == Fault::bfloat16_inside) share = as_bfloat16(static_cast<float>(share));
   if constexpr (f == Fault::sigmoid_alone) return static_cast<float>(share);
+  if constexpr (f == Fault::in_float) return v * static_cast<float>(share);
   double y = x * share;
   if constexpr (f == Fault::wrong_sign) y = -x * share;
   if constexpr (f == Fault::coarse) y *= 1 + 0x1p-12;
@@ -66,7 +66,6 @@ float activation(float v) {
   if constexpr (f == Fault::truncated) {
     r = std::bit_cast<float>(std::bit_cast<std::uint32_t>(r) & ~0xffU);
   }
-  if constexpr (f == Fault::negative_zero) r = flushed(r) == 0 ? 0.0F : r;
   return r;
 }
 
@@ -92,6 +91,7 @@ void add_activation(Subjects& all, const char* suite) {
 #define BROKEN(fault, what) \
   all.push_back({suite, "float32", #fault, what, false, pointwise<function, Fault::fault>});
   CORRECT(none, "binary64 inside")
+  CORRECT(in_float, "the share and the product in binary32")
   BROKEN(tanh_for_erf, "another form of the function")
   BROKEN(sigmoid_of_1702, "x times the sigmoid of 1.702 x")
   BROKEN(relu_tail, "0 below -4")
@@ -257,54 +257,6 @@ int adamw(void* /*state*/, const halfulp_call* call) {
   return HALFULP_OK;
 }
 
-// ---------------------------------------------------------------- quantising to E4M3FN
-enum class Tie {
-  none,
-  away,          // ties away from zero
-  toward_zero,   // truncation
-  through_half,  // rounded to binary16 first
-  no_subnormals,
-  overflow_nan,  // where saturating is asked
-  overflow_448,  // saturates where the largest is not reached yet: from 424
-  infinity_nan,  // an infinity gives NaN
-  nan_largest,
-  unsigned_zero,  // −0 gives +0
-  late_carry,     // a carry into the exponent is lost
-};
-
-// |x| in E4M3FN, from the definition: the exponent, then quanta.
-template <Tie f>
-std::uint8_t to_e4m3(float v) {
-  const auto sign = static_cast<std::uint8_t>(std::signbit(v) ? 0x80 : 0);
-  double x = std::fabs(static_cast<double>(v));
-  if (std::isnan(v)) return f == Tie::nan_largest ? 0x7e : 0x7f;
-  if (f == Tie::through_half) x = std::fabs(static_cast<double>(View::from_half(View::to_half(v))));
-  if (std::isinf(v)) return sign | (f == Tie::infinity_nan ? 0x7f : 0x7e);
-  if (f == Tie::overflow_448 && x >= 424) return sign | 0x7e;
-  const int exponent = x < 0x1p-6 ? -6 : std::ilogb(x);
-  const double quanta = std::ldexp(x, 3 - exponent);
-  double whole = std::nearbyint(quanta);
-  if constexpr (f == Tie::away) whole = std::floor(quanta + 0.5);
-  if constexpr (f == Tie::toward_zero) whole = std::floor(quanta);
-  if (f == Tie::late_carry && whole == 16) whole = 15;
-  if (f == Tie::no_subnormals && x < 0x1p-6) whole = whole >= 8 ? 8 : 0;
-  const double value = std::ldexp(whole, exponent - 3);
-  if (value > 448) return sign | (f == Tie::overflow_nan ? 0x7f : 0x7e);
-  if (f == Tie::unsigned_zero && whole == 0) return 0;
-  const int code =
-      x < 0x1p-6 ? static_cast<int>(whole) : ((exponent + 6) << 3) + static_cast<int>(whole);
-  return sign | static_cast<std::uint8_t>(code);
-}
-
-template <Tie f>
-int quantize(void* /*state*/, const halfulp_call* call) {
-  const View x = in(call, "x");
-  const halfulp_dltensor* codes = halfulp::conformance::find_output(*call, "codes");
-  auto* to = static_cast<std::uint8_t*>(codes->data) + codes->byte_offset;
-  for (std::int64_t i = 0; i < x.count(); ++i) to[i] = to_e4m3<f>(x[i]);
-  return HALFULP_OK;
-}
-
 }  // namespace
 
 void add_pointwise(Subjects& all) {
@@ -348,20 +300,6 @@ void add_pointwise(Subjects& all) {
   ADAMW(bfloat16_moments, "moments in bfloat16", false)
   ADAMW(absolute_gradient, "the magnitude of the gradient", false)
 #undef ADAMW
-#define QUANTIZE(fault, what, correct) \
-  all.push_back({"quantize", "float8_e4m3fn", #fault, what, correct, quantize<Tie::fault>});
-  QUANTIZE(none, "by its definition", true)
-  QUANTIZE(away, "ties away from zero", false)
-  QUANTIZE(toward_zero, "truncated", false)
-  QUANTIZE(through_half, "through binary16: rounded twice", false)
-  QUANTIZE(no_subnormals, "no subnormal codes", false)
-  QUANTIZE(overflow_nan, "NaN beyond the largest", false)
-  QUANTIZE(overflow_448, "the largest from 424 on", false)
-  QUANTIZE(infinity_nan, "NaN for infinities", false)
-  QUANTIZE(nan_largest, "the largest for NaN", false)
-  QUANTIZE(unsigned_zero, "-0 becomes +0", false)
-  QUANTIZE(late_carry, "a carry into the exponent lost", false)
-#undef QUANTIZE
 }
 
 }  // namespace halfulp_strength

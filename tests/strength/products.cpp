@@ -160,6 +160,7 @@ void add_products(Subjects& all) {
   }
   IN("float32", tf32_operands, "operands cut to 11 bits", false)
   IN("float32", bfloat16_operands, "operands rounded to bfloat16", false)
+  IN("float32", flushed_products, "subnormal products flushed", false)
   IN("float32", flushed_operands, "subnormal operands flushed", false)
   IN("bfloat16:float32", flushed_operands, "subnormal operands flushed", false)
 #undef IN

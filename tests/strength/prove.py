@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = ROOT / "build/release/tests/halfulp-strength"
 HERE = Path(__file__).resolve().parent
 STATE = ROOT / "build/strength-mutants.json"
+SHOWN = (1, 4, 8, 12, 16, 20, 23)
 
 
 def of_program(*options: str) -> list[dict[str, Any]]:
@@ -59,6 +60,12 @@ def header(counts: dict[tuple[str, int], dict[str, int]]) -> str:
     return text[:begin] + table + text[end:]
 
 
+def shares(curve: dict[str, Any]) -> list[str]:
+    """Of changes by 1 + 2^-k, k in SHOWN; empty where such a change is lost in rounding."""
+    detected = curve.get("detected", {})
+    return [f"{detected[str(k)]:.2f}" if str(k) in detected else "" for k in SHOWN]
+
+
 def page(
     rows: list[dict[str, Any]], curves: list[dict[str, Any]], mutants: list[dict[str, Any]]
 ) -> str:
@@ -84,14 +91,11 @@ def page(
             cell[1] += bool(m["caught_by"])
         out += [f"| {k} | {kind} | {n} | {caught} |" for (k, kind), (n, caught) in table.items()]
         out += ["", "Each survivor has its reason in `tests/strength/survivors.toml`."]
-    shown = [1, 4, 8, 12, 16, 20, 23]
     out += ["", "## Sensitivity", ""]
-    out += ["| suite | variant | " + " | ".join(f"2^-{k}" for k in shown) + " |"]
-    out += ["|---|---|" + "--:|" * len(shown)]
+    out += ["| suite | variant | " + " | ".join(f"2^-{k}" for k in SHOWN) + " |"]
+    out += ["|---|---|" + "--:|" * len(SHOWN)]
     for c in curves:
-        detected = c.get("detected", {})
-        cells = [f"{detected[str(k)]:.2f}" if str(k) in detected else "" for k in shown]
-        out.append(f"| {c['suite']} | {c['variant']} | " + " | ".join(cells) + " |")
+        out.append(f"| {c['suite']} | {c['variant']} | " + " | ".join(shares(c)) + " |")
     out += [
         "",
         "## Every kernel",
@@ -114,6 +118,8 @@ def main() -> int:
     parser.add_argument("--no-mutants", action="store_true", help="leave out the mutants (minutes)")
     parser.add_argument("--write", action="store_true", help="record the figures")
     args = parser.parse_args()
+    if args.write and args.no_mutants:
+        parser.error("--write records what the mutants did too: leave --no-mutants out")
     rows = of_program()
     for (suite, version), c in by_suite(rows).items():
         print(
@@ -127,26 +133,25 @@ def main() -> int:
     for r in blamed:
         print(f"BLAMED {r['suite']} {r['variant']} {r['kernel']}: {r['first']}")
     code = 1 if missed or blamed else 0
-    if not args.no_mutants:
-        for script in ("mutate.py", "judge.py"):
-            done = subprocess.run(
-                [sys.executable, HERE / script, "--json", STATE.with_suffix(f".{script}.json")]
-            )
-            code = code or done.returncode
     mutants = []
-    for script in ("mutate.py", "judge.py"):
+    for script in () if args.no_mutants else ("mutate.py", "judge.py"):
         path = STATE.with_suffix(f".{script}.json")
+        path.unlink(missing_ok=True)
+        done = subprocess.run([sys.executable, HERE / script, "--json", path])
+        code = code or done.returncode
         if path.exists():
             mutants += json.loads(path.read_text())
+    curves = of_program("--sensitivity")
+    print(f"{'share of changes by 1 + 2^-k that is seen, k =':50}", *(f"{k:4}" for k in SHOWN))
+    for c in curves:
+        print(f"{c['suite']:24} {c['variant']:25}", *(f"{s:4}" for s in shares(c)))
     broken = sum(not r["correct"] for r in rows)
     print(
         f"{broken} broken kernels, {broken - len(missed)} caught; {len(rows) - broken} correct ones, {len(blamed)} blamed"
     )
     if args.write:
         (ROOT / "kernels/conformance/strength.hpp").write_text(header(by_suite(rows)))
-        (ROOT / "docs/conformance-strength.md").write_text(
-            page(rows, of_program("--sensitivity"), mutants)
-        )
+        (ROOT / "docs/conformance-strength.md").write_text(page(rows, curves, mutants))
     return code
 
 

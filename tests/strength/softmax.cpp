@@ -305,7 +305,7 @@ void add_softmax(Subjects& all) {
   all.push_back(
       {"softmax", "bfloat16", "none", "three passes, binary32 inside", true, softmax<Fault::none>});
   all.push_back({"softmax", "float16", "flushed_results",
-                 "binary16's subnormal results below 2^-126 flushed: none", true,
+                 "binary32's subnormals flushed, which binary16 does not see", true,
                  softmax<Fault::flushed_results>});
   all.push_back({"softmax", "float16", "bfloat16_sum", "the accumulator is bfloat16", false,
                  softmax<Fault::bfloat16_sum>});

@@ -33,6 +33,11 @@ void add_norms(Subjects& all);
 void add_pointwise(Subjects& all);
 void add_attention(Subjects& all);
 void add_integers(Subjects& all);
+void add_scaled(Subjects& all);
+void add_cross_entropy(Subjects& all);
+void add_attention_gradients(Subjects& all);
+void add_attention_parts(Subjects& all);
+void add_codes(Subjects& all);
 
 // A tensor of a call as numbers. Writing rounds to nearest even in integer arithmetic of its own:
 // none of halfulp's code decides what a subject computes.
@@ -59,6 +64,7 @@ class View {
       std::memcpy(&x, data_ + 4 * i, 4);
       return x;
     }
+    if (bits_ <= 8) return from_byte(code_, byte(i));
     std::uint16_t half = 0;
     std::memcpy(&half, data_ + 2 * i, 2);
     return code_ == 4 ? std::bit_cast<float>(static_cast<std::uint32_t>(half) << 16)
@@ -76,7 +82,36 @@ class View {
     put(i, static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(x) >> 16));
   }
   void put(std::int64_t i, std::uint16_t half) const { std::memcpy(data_ + 2 * i, &half, 2); }
+  std::uint8_t byte(std::int64_t i) const {
+    std::uint8_t b = 0;
+    std::memcpy(&b, data_ + i, 1);
+    return b;
+  }
+  void put_byte(std::int64_t i, std::uint8_t b) const { std::memcpy(data_ + i, &b, 1); }
+  int type() const { return code_; }
+  bool is_16_bits() const { return bits_ == 16; }
+  bool is_half() const { return bits_ == 16 && code_ == 2; }
 
+  // A code of one byte by DLPack's number of its type, from the definition of that type: 0 int8,
+  // 10 E4M3FN, 12 E5M2, 14 E8M0, 17 E2M1.
+  static float from_byte(int type, std::uint8_t b) {
+    if (type == 0) return static_cast<float>(static_cast<std::int8_t>(b));
+    if (type == 14) {
+      return b == 255 ? std::numeric_limits<float>::quiet_NaN() : std::ldexp(1.0F, b - 127);
+    }
+    if (type == 12) return from_half(static_cast<std::uint16_t>(b << 8));
+    const int fraction_bits = type == 10 ? 3 : 1;
+    const int exponent_bits = type == 10 ? 4 : 2;
+    const int bias = type == 10 ? 7 : 1;
+    const int magnitude = b & ((1 << (fraction_bits + exponent_bits)) - 1);
+    if (type == 10 && magnitude == 127) return std::numeric_limits<float>::quiet_NaN();
+    const int exponent = magnitude >> fraction_bits;
+    const int fraction = magnitude & ((1 << fraction_bits) - 1);
+    const int significand = exponent == 0 ? fraction : (1 << fraction_bits) + fraction;
+    const float x = std::ldexp(static_cast<float>(significand),
+                               (exponent == 0 ? 1 : exponent) - bias - fraction_bits);
+    return (b >> (fraction_bits + exponent_bits) & 1) != 0 ? -x : x;
+  }
   static std::uint16_t to_bfloat16(float x) {
     if (std::isnan(x)) return 0x7fc0;
     const auto bits = std::bit_cast<std::uint32_t>(x);

@@ -22,7 +22,6 @@ enum class Fault {
   last_twice,
   stale,           // starts from the row before
   bfloat16_chain,  // the accumulator is bfloat16
-  truncating,      // every sum toward zero at 24 bits
   short_chain,     // the accumulator keeps 20 bits
   flushed_terms,   // subnormal terms are 0
   absolute,        // the sum of magnitudes
@@ -34,6 +33,7 @@ enum class Fault {
   empty_unwritten,  // an empty row is not written
   biased,           // 1 + 2^-18 of it
   race,             // two threads add to one accumulator without a lock
+  by_rows,          // correct but for its bits: lanes where there are several rows
 };
 
 float cut(float x, int bits) {
@@ -144,6 +144,8 @@ int run(void* /*state*/, const halfulp_call* call) {
       r = n == 0 ? 0 : tree(t, 0, n);
     } else if constexpr (f == Fault::four_lanes || f == Fault::split_forgotten) {
       r = lanes<f>(t);
+    } else if constexpr (f == Fault::by_rows) {
+      r = a.extent(0) > 1 ? lanes<Fault::four_lanes>(t) : chain<Fault::none>(t, 0);
     } else if constexpr (f == Fault::kahan || f == Fault::kahan_sign) {
       r = kahan<f>(t);
     } else if constexpr (f == Fault::race) {
@@ -199,6 +201,10 @@ void add_sums(Subjects& all) {
 #undef BROKEN
   add<Fault::kahan_sign>(all, "kahan_sign", "Kahan's correction with the wrong sign", false, true,
                          "bound:0.1");
+  add<Fault::four_lanes>(all, "four_lanes", "four chains, of any row alike", true, true,
+                         "bound+run-to-run+batch");
+  add<Fault::by_rows>(all, "by_rows", "other bits where there are other rows", false, true,
+                      "bound+batch");
   add<Fault::race>(all, "race", "two threads add to one accumulator without a lock", false, false,
                    "bound+run-to-run");
 }

@@ -226,7 +226,7 @@ class Attention final : public AttentionSuite {
   explicit Attention(bool decode) : decode_(decode) {}
 
   const char* name() const override { return decode_ ? "attention-decode" : "attention"; }
-  int version() const override { return 1; }
+  int version() const override { return 2; }
   const char* definition() const override {
     return decode_ ? "The suite attention for one query and long keys and values, as in decoding, "
                      "with the attribute splits: into how many parts a kernel may cut the keys. "
@@ -280,7 +280,8 @@ class Attention final : public AttentionSuite {
     static constexpr const char* decode[] = {"decode"};
     const auto families =
         decode_ ? std::span<const char* const>(decode) : std::span<const char* const>(whole);
-    const std::uint32_t each = level == Level::quick ? 6 : level == Level::full ? 100 : 2000;
+    const std::uint32_t quick = decode_ ? 16 : 6;
+    const std::uint32_t each = level == Level::quick ? quick : level == Level::full ? 100 : 2000;
     std::vector<CaseKey> keys;
     for (const char* family : families)
       for (std::uint32_t i = 0; i < each; ++i) keys.push_back({std::string(variant), family, i});

@@ -128,7 +128,7 @@ int tiles_cast(void*, const halfulp_call* call) {
 class Backward final : public AttentionSuite {
  public:
   const char* name() const override { return "attention-backward"; }
-  int version() const override { return 1; }
+  int version() const override { return 2; }
   const char* definition() const override {
     return "dq, dk, dv: the gradients of Σ dout·out by q, k and v, out as in the suite attention. "
            "A query that sees no key has dq = +0 and no part in dk and dv; a key that no query "

@@ -45,8 +45,9 @@ Case draw_attention(Draws& draws, const CaseKey& key, Element e) {
   } else if (is("one-key")) {
     S = between(1, 3), T = 1, D = between(1, 40);
   } else if (is("empty")) {
-    T = draws.one_in(2) ? 0 : between(1, 3);
-    S = T == 0 || draws.one_in(2) ? between(1, 5) : 0;
+    // No keys; no queries; queries that see none.
+    T = key.index % 3 == 0 ? 0 : between(1, 3);
+    S = key.index % 3 == 1 ? 0 : T + between(1, 5);
     causal = T != 0;
     D = between(1, 16);
   } else if (is("ragged")) {
