@@ -98,6 +98,8 @@ def test_weights_are_truncated_normal() -> None:
     z = network.truncated_normal(np.random.default_rng(0), (200_000,))
     assert 1.99 < np.abs(z).max() <= 2
     assert z.var() == pytest.approx(0.7737, abs=0.01)
+    for w in network.Network(network.Training(), list(range(100))).weights:
+        assert w.var() == pytest.approx(0.7737 / w.shape[1], rel=0.15)
 
 
 def test_static_scales() -> None:
@@ -189,6 +191,7 @@ def test_the_study_measures_what_the_functions_do(name: str) -> None:
     x, y = hu.information.icosahedron()
     training = network.Training(study.FORMATS[name], epochs=1, records=2)
     run = network.train(training, [5])
+    run.layers[1][2] = np.clip(4 * run.layers[1][2], -1, 1)  # into the upper bins too
     found = measuring.measure(run, "tanh")
     rows = measuring.subset_of(4096)
     estimate = hu.information.estimate

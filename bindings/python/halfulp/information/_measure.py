@@ -32,18 +32,16 @@ def subset_of(rows: int) -> NDArray[np.int64]:
 
 
 def symbols(layer: Array) -> tuple[Array, NDArray[np.int64]]:
-    """The different values, ascending, and for each element the number of its value."""
+    """The different values, in any order, and for each element the number of its value."""
     bits = np.ascontiguousarray(layer).view(np.uint32)
     if (bits & 0xFFFF).any():
         values, number = np.unique(layer, return_inverse=True)
         return values, number.reshape(layer.shape)
     codes = bits >> 16  # of bfloat16, which holds the values of all narrower formats: a table
     present = np.flatnonzero(np.bincount(codes.ravel(), minlength=1 << 16))
-    values = (present.astype(np.uint32) << 16).view(np.float32)
-    order = np.argsort(values)
     table = np.empty(1 << 16, np.int64)
-    table[present[order]] = np.arange(len(present))
-    return values[order], table[codes]
+    table[present] = np.arange(len(present))
+    return (present.astype(np.uint32) << 16).view(np.float32), table[codes]
 
 
 def row_keys(digits: NDArray[np.int64], base: int) -> NDArray[np.int64]:

@@ -275,12 +275,12 @@ index); what is recorded is always a pass over all 4096 rows rounded to nearest,
 a function of its input and I(X;T) = H(T), counted; −0 is 0.
 
 Compression of a layer is its largest I(X;T) of {len(results.epochs)} recorded epochs ({recorded})
-less the last one. `exact`, `binning`, `bin-size` and `ebab` see all rows. All others see
-{SUBSET} of them and are compared with `exact-{SUBSET}`: `kde` (upper bound, σ² = 1e-3), `akde`,
-`noise` (β = {noise["deviation"]}, {noise["draws"]} draws a row), `cs-qmi` (widths by Silverman's
-rule; not an I(X;T)), `ksg` (3 neighbours) and `kl` ({kl["components"]} principal components of x
+less the last one. `exact`, `binning`, `binning-closed` (its bin of +1 joined to the one below),
+`bin-size` and `ebab` see all rows. All others see {SUBSET} of them and are compared with
+`exact-{SUBSET}`: `kde` (upper bound, σ² = 1e-3), `akde`, `noise` (β = {noise["deviation"]},
+{noise["draws"]} draws a row), `cs-qmi` (widths by Silverman's rule; not an I(X;T)), `ksg`
+({OPTIONS["ksg"]["neighbours"]} neighbours) and `kl` ({kl["components"]} principal components of x
 and of t, {kl["neighbours"]} neighbours). The last two are asked at the first and the last record.
-`binning-closed` is `binning` with its bin of +1 joined to the one below.
 
 a ± b: mean over seeds and half the 95% interval (Student's t); *exact less FP32* is paired by
 seed, *least effect* what its test at 5% finds with 80% power. p: of that test, adjusted by Holm's
