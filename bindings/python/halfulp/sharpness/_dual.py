@@ -190,6 +190,26 @@ def _clip(a: Any, low: Any = None, high: Any = None, **options: Any) -> Any:
     return a if high is None else np.minimum(a, high)
 
 
+def _mean(a: Any, axis: Any = None, **options: Any) -> Any:
+    keepdims = options.pop("keepdims", False) is True
+    if said := stated(options):
+        raise refused(f"np.mean with {', '.join(said)}=")
+    return a.mean(axis, keepdims=keepdims)
+
+
+def _pad(a: Any, width: Any, mode: Any = "constant", **options: Any) -> Any:
+    if mode == "constant":  # beyond the edge is no parameter
+        return Dual(np.pad(a.value, width, **options), np.pad(a.tangent, width))
+    if mode not in ("edge", "reflect", "symmetric", "wrap"):
+        raise refused(f"np.pad of mode {mode!r}")
+    return a.both(lambda x: np.pad(x, width, mode, **options))
+
+
+def _constant(value: float, a: Any, shape: Any) -> Dual:
+    shape = a.shape if shape is None else shape
+    return Dual(np.full(shape, value), np.zeros(shape))
+
+
 FUNCTIONS |= {
     np.concatenate: _of_all(np.concatenate),
     np.stack: _of_all(np.stack),
@@ -201,11 +221,11 @@ FUNCTIONS |= {
             *(np.reshape, np.ravel, np.transpose, np.swapaxes, np.moveaxis, np.squeeze),
             *(np.expand_dims, np.broadcast_to, np.take, np.take_along_axis, np.repeat, np.tile),
             *(np.roll, np.flip, np.diagonal, np.trace, np.cumsum, np.copy, np.tril, np.triu),
-            np.pad,
         )
     },
     np.sum: lambda a, axis=None, **k: np.add.reduce(a, axis=axis, **k),
-    np.mean: lambda a, axis=None, keepdims=False, **k: a.mean(axis, keepdims=keepdims is True),
+    np.mean: _mean,
+    np.pad: _pad,
     np.max: lambda a, axis=None, **k: np.maximum.reduce(a, axis=axis, **k),
     np.min: lambda a, axis=None, **k: np.minimum.reduce(a, axis=axis, **k),
     np.argmax: lambda a, axis=None: a.argmax(axis),
@@ -217,8 +237,8 @@ FUNCTIONS |= {
     np.einsum: _einsum,
     np.where: _where,
     np.clip: _clip,
-    np.zeros_like: lambda a, **_: Dual(np.zeros(a.shape), np.zeros(a.shape)),
-    np.ones_like: lambda a, **_: Dual(np.ones(a.shape), np.zeros(a.shape)),
+    np.zeros_like: lambda a, shape=None, **_: _constant(0.0, a, shape),
+    np.ones_like: lambda a, shape=None, **_: _constant(1.0, a, shape),
     np.shape: lambda a: a.shape,
     np.ndim: lambda a: a.ndim,
     np.size: lambda a: a.size,

@@ -190,7 +190,13 @@ def stated(options: dict[str, Any]) -> list[str]:
     """The options that say other than NumPy's defaults do."""
     usual = {"dtype": (None, np.float64), "where": (True,), "initial": (np._NoValue,)}
     usual |= {"casting": ("same_kind",), "order": ("K",), "subok": (True,), "out": (None,)}
-    return [k for k, v in options.items() if not any(v is u or v == u for u in usual.get(k, ()))]
+
+    def is_usual(key: str, value: Any) -> bool:
+        if isinstance(value, np.ndarray):
+            return False
+        return any(value is u or value == u for u in usual.get(key, ()))
+
+    return [key for key, value in options.items() if not is_usual(key, value)]
 
 
 def plain(at: Any) -> Any:

@@ -292,7 +292,8 @@ def write_page(
 {method(size, summary)}
 
 Made by `{command}` in {seconds} s, {summary.get("processor_seconds", "some")} s of
-processors (halfulp {__version__}); of these {summary["cell_seconds"]:.0f} s are the cells of this half.
+processors (halfulp {__version__}); the cells of this half are {summary["cell_seconds"]:.0f} s of
+these.
 
 ## Controls
 
