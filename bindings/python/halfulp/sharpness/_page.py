@@ -256,9 +256,9 @@ Even and odd seeds are two halves: directions and thresholds are chosen on one a
 other, both ways; AUCs count pairs within a half. Pairs are made of **all runs**, of runs of the
 **same rate**, or of the same rate **and setting**: a measure that merely grows with the rate passes
 the first only. Intervals are 95%: of AUCs by drawing seeds again, 2000 times, the choice of
-direction included; of ρ and leads 200 times, thresholds held; a ± b by Student's t over seeds,
-paired; shares by Wilson (0 of {n}: {low:.2f}…{high:.2f}), as if runs were independent, which those
-of one seed are not quite. *Least effect*: what a test at 5% finds with 80% power. Of
+direction included; of ρ and leads 100 or 200 times, thresholds held; a ± b by Student's t over
+seeds, paired; shares by Wilson (0 of {n}: {low:.2f}…{high:.2f}), as if runs were independent, which
+those of one seed are not quite. *Least effect*: what a test at 5% finds with 80% power. Of
 {calibration["number"]} measures that know nothing, {calibration["inside"]} have an interval with
 0.5 in it (divergence, same rate): the intervals are wide enough. There are
 {summary["comparisons"]} AUCs here and none is corrected for that."""
@@ -292,7 +292,8 @@ def write_page(
 {method(size, summary)}
 
 Made by `{command}` in {seconds} s, {summary.get("processor_seconds", "some")} s of
-processors (halfulp {__version__}); of these {summary["cell_seconds"]:.0f} s are the cells of this half.
+processors (halfulp {__version__}); the cells of this half are {summary["cell_seconds"]:.0f} s of
+these.
 
 ## Controls
 
