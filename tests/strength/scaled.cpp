@@ -164,10 +164,10 @@ enum class Parts {
   one_row_scale,  // the largest maximum for all rows
   zero_row_nan,   // 0/0
   outliers_twice,
-  half_outliers,  // their sum in bfloat16
-  nan_missed,     // NaN is not >= 6
+  half_outliers,    // their sum in bfloat16
+  nan_missed,       // NaN is not >= 6
   sixteen_bit_sum,  // sums of codes wrap at 16 bits
-  columns_of_w,   // maxima of the next column of w
+  columns_of_w,     // maxima of the next column of w
 };
 
 template <Parts f>
