@@ -360,13 +360,12 @@ void activation16(const std::string& function, bool is_bfloat16, const Codes16& 
 // ---------------------------------------------------------------- rotary
 // x (B, S, H, D); cos and sin (S, D/2). `arith(head)` numbers the roundings of a head.
 template <class A, class V>
-void rotate(const A& arith, Pairing pairing, bool fused, std::size_t b, std::size_t s,
-            std::size_t h, std::size_t d, const V* x, const V* cosine, const V* sine, V* y) {
-  for (std::size_t token = 0; token < b * s; ++token) {
-    const std::size_t angle = token % s * (d / 2);
-    for (std::size_t head = token * h; head < (token + 1) * h; ++head)
-      kernels::rotary(arith, pairing, fused, d, x + head * d, cosine + angle, sine + angle,
-                      y + head * d, u64{head} << 32);
+void rotate(const A& arith, bool fused, Pairing pairing, const kernels::RotaryShape& shape,
+            const V* x, const V* cosine, const V* sine, V* y) {
+  for (std::size_t row = 0; row < shape.rows(); ++row) {
+    const std::size_t at = row * shape.width, angle = shape.angles(row);
+    kernels::rotary(arith, pairing, fused, shape.width, x + at, cosine + angle, sine + angle,
+                    y + at, u64{row} << 32);
   }
 }
 
@@ -377,8 +376,11 @@ void rotary(const std::string& pairing, bool fused, const Contiguous<T>& x,
   const T *from = x.data(), *c = cosine.data(), *s = sine.data();
   T* to = y.mutable_data();
   const py::gil_scoped_release nogil;
-  rotate(Native<T>{}, how, fused, extent(x, 0), extent(x, 1), extent(x, 2), extent(x, 3), from, c,
-         s, to);
+  const kernels::RotaryShape shape{extent(x, 0), extent(x, 1), extent(x, 2), extent(x, 3)};
+  if constexpr (std::is_same_v<T, float>) {
+    if (!fused) return kernels::rotary_array<float>(shape, how, from, c, s, to, threads);
+  }
+  rotate(Native<T>{}, fused, how, shape, from, c, s, to);
 }
 
 void rotary_emulated(const std::string& pairing, bool fused, const Contiguous<double>& x,
@@ -392,8 +394,9 @@ void rotary_emulated(const std::string& pairing, bool fused, const Contiguous<do
   const auto v = Emulation::values(from, size(x));
   const auto cosines = Emulation::values(c, size(cosine)), sines = Emulation::values(s, size(sine));
   std::vector<Emulation::Value> out(v.size());
-  rotate(emulation.arithmetic(), kind, fused, extent(x, 0), extent(x, 1), extent(x, 2),
-         extent(x, 3), v.data(), cosines.data(), sines.data(), out.data());
+  rotate(emulation.arithmetic(), fused, kind,
+         {extent(x, 0), extent(x, 1), extent(x, 2), extent(x, 3)}, v.data(), cosines.data(),
+         sines.data(), out.data());
   emulation.check();
   Emulation::give(out, to);
 }
