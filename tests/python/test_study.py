@@ -140,6 +140,7 @@ def test_what_studies_there_are(at_home: Path, capsys: pytest.CaptureFixture[str
     assert catalogue.find_study("other").out == Path("results/other")
     for arguments, words in (
         (["smal"], "no study 'smal'; did you mean 'small'?"),
+        (["sharp"], "no study 'sharp'; did you mean 'sharpness'?"),
         (["small", "--full"], "the study 'small' has no --full size; it has --quick"),
         ([], "give the name of a study"),
     ):

@@ -606,6 +606,7 @@ def _report(options: argparse.Namespace) -> int:
 
 def _study(options: argparse.Namespace) -> int:
     from .studies import studies, study
+    from .studies.spec import suggestion
 
     if options.list:
         return _list_studies(studies(), options.json)
@@ -613,6 +614,9 @@ def _study(options: argparse.Namespace) -> int:
         return _python_study(options)
     if options.name is None:
         raise ValueError("give the name of a study; halfulp study --list shows them")
+    known = sorted({*(s.name for s in studies()), *_PYTHON_STUDIES})
+    if options.name not in known:
+        raise ValueError(f"there is no study '{options.name}'" + suggestion(options.name, known))
     sweep = study(
         options.name,
         quick=not options.full,
