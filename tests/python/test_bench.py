@@ -78,7 +78,9 @@ def test_rows_targets_and_exit_codes(tmp_path: Path) -> None:
     integers = {"matmul integer", "matmul bit planes", "matmul scaled"}
     softmax = {"softmax three-pass", "softmax two-pass", "softmax two-pass beside three-pass"}
     norms = {"layer norm", "rms norm"}
+    pointwise = {"gelu", "silu", "rotary", "rotary, interleaved", "adamw"}
     all_of_them = rounding | arithmetic | products | blocks | attention | integers | softmax | norms
+    all_of_them |= pointwise
     assert {row["operation"] for row in rows} == all_of_them
     assert {row["from"] for row in rows} >= {"binary16", "bfloat16", "binary32", "binary64"}
     targets.write_text(EASY + HARD)
