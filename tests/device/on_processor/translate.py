@@ -1,6 +1,6 @@
 """kernel<<<blocks, threads, …>>>(arguments) as g++ takes it: on_processor::launch(kernel, …)(arguments).
 
-    python translate.py FROM.cu TO.cpp
+python translate.py FROM.cu TO.cpp
 """
 
 import re
