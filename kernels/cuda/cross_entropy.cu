@@ -3,6 +3,7 @@
 #include <stdexcept>
 
 #include "emu/arrays/cuda/launch.cuh"
+#include "kernels/cuda/packs.cuh"
 #include "kernels/cuda/panels.cuh"
 #include "kernels/exponential_arithmetic.hpp"
 

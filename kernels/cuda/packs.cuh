@@ -9,6 +9,16 @@
 
 namespace halfulp::kernels::cuda {
 
+__device__ inline float to_float(float x) {
+  return x;
+}
+__device__ inline float to_float(__half x) {
+  return __half2float(x);
+}
+__device__ inline float to_float(__nv_bfloat16 x) {
+  return __bfloat162float(x);
+}
+
 template <class T>
 constexpr int pack_size = 16 / static_cast<int>(sizeof(T));
 

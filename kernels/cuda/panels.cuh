@@ -3,9 +3,6 @@
 // results of rows y + 16·i and columns x + 16·j, i and j in 0 … 3.
 #pragma once
 
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-
 namespace halfulp::kernels::cuda {
 
 constexpr int panel_side = 64, panel_depth = 16, panel_lanes = 16, panel_each = 4,
@@ -28,16 +25,6 @@ __device__ inline void fill(Panel& p, F value) {
               i = along_k ? n / panel_depth : n % panel_side;
     p.at[k][i] = value(i, k);
   }
-}
-
-__device__ inline float to_float(float x) {
-  return x;
-}
-__device__ inline float to_float(__half x) {
-  return __half2float(x);
-}
-__device__ inline float to_float(__nv_bfloat16 x) {
-  return __bfloat162float(x);
 }
 
 // f(i, j, row, column) for this thread's results.

@@ -3,10 +3,8 @@
 #include <algorithm>
 #include <limits>
 
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-
 #include "emu/arrays/cuda/launch.cuh"
+#include "kernels/cuda/packs.cuh"
 #include "kernels/exponential.hpp"
 
 namespace halfulp::kernels::cuda {
@@ -69,15 +67,6 @@ __device__ uint4 narrow(const float (&v)[8]) {
           Pairs<T>::narrow(v[6], v[7])};
 }
 
-__device__ inline float to_float(float x) {
-  return x;
-}
-__device__ inline float to_float(__half x) {
-  return __half2float(x);
-}
-__device__ inline float to_float(__nv_bfloat16 x) {
-  return __bfloat162float(x);
-}
 template <class T>
 __device__ T from_float(float x) {
   if constexpr (sizeof(T) == 4)

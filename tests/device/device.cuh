@@ -5,11 +5,13 @@
 #include <cstdio>
 #include <cstdlib>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include <cuda_runtime.h>
 
-#include "emu/core/wide.hpp"
+#include "emu/arrays/arrays.hpp"
+#include "kernels/halves.hpp"
 
 #define CHECK(call) halfulp_test::check((call), #call)
 
@@ -49,6 +51,12 @@ __host__ __device__ inline halfulp::u64 mix(halfulp::u64 x) {  // splitmix64's f
   x = (x ^ (x >> 27)) * 0x94D049BB133111EBull;
   return x ^ (x >> 31);
 }
+
+template <class T>
+inline constexpr halfulp::Element element_of =
+    std::is_same_v<T, float>                        ? halfulp::Element::binary32
+    : std::is_same_v<T, halfulp::kernels::Binary16> ? halfulp::Element::binary16
+                                                    : halfulp::Element::bfloat16;
 
 // The rates of `runs` launches, each doing `work`, after one to warm up: a second, ascending.
 template <class Launch>

@@ -16,18 +16,11 @@
 namespace {
 
 using namespace halfulp;
+using halfulp_test::element_of;
 using halfulp_test::mix;
 using kernels::Bfloat16;
 using kernels::Binary16;
 using kernels::code;
-
-template <class T>
-constexpr Element element_of() {
-  if constexpr (std::is_same_v<T, float>)
-    return Element::binary32;
-  else
-    return std::is_same_v<T, Binary16> ? Element::binary16 : Element::bfloat16;
-}
 
 template <class T>
 std::vector<T> numbers(std::size_t n, u64 seed, float mean, bool wild) {
@@ -66,10 +59,10 @@ void check(std::size_t rows, std::size_t n, float mean, bool wild, std::size_t o
   std::byte* to = dy + (guard + offset) * sizeof(T);
   constexpr float epsilon = 1e-5F;
   if (centred)
-    kernels::cuda::layer_norm(element_of<T>(), rows, n, from, weighted ? dw : nullptr,
+    kernels::cuda::layer_norm(element_of<T>, rows, n, from, weighted ? dw : nullptr,
                               shifted ? db : nullptr, epsilon, to);
   else
-    kernels::cuda::rms_norm(element_of<T>(), rows, n, from, weighted ? dw : nullptr, epsilon, to);
+    kernels::cuda::rms_norm(element_of<T>, rows, n, from, weighted ? dw : nullptr, epsilon, to);
   std::vector<T> got(total + offset + 2 * guard);
   CHECK(cudaMemcpy(got.data(), dy, bytes, cudaMemcpyDeviceToHost));
   for (std::byte* p : {dx, dw, db, dy}) CHECK(cudaFree(p));
@@ -80,7 +73,7 @@ void check(std::size_t rows, std::size_t n, float mean, bool wild, std::size_t o
     if (i >= guard + offset && i < guard + offset + total) continue;
     counts.wrong += code(got[i]) != code(poison);
   }
-  const std::size_t lanes = kernels::cuda::row_lanes(element_of<T>(), n);
+  const std::size_t lanes = kernels::cuda::row_lanes(element_of<T>, n);
   std::vector<float> row(n), fw(n), fb(n), want(n);
   for (std::size_t i = 0; i < n; ++i) fw[i] = kernels::widen(w[i]), fb[i] = kernels::widen(b[i]);
   for (std::size_t r = 0; r < rows; ++r) {
@@ -160,9 +153,9 @@ void bench(const std::string& where, const char* name) {
     for (const std::size_t n : {1024, 2048, 4096, 8192, 16384}) {
       const auto own = [&] {
         if (centred)
-          kernels::cuda::layer_norm(element_of<T>(), elements / n, n, x, w, b, 1e-5F, y);
+          kernels::cuda::layer_norm(element_of<T>, elements / n, n, x, w, b, 1e-5F, y);
         else
-          kernels::cuda::rms_norm(element_of<T>(), elements / n, n, x, w, 1e-5F, y);
+          kernels::cuda::rms_norm(element_of<T>, elements / n, n, x, w, 1e-5F, y);
       };
       const auto best_copy = [&] {  // the driver's and one of our own: the faster
         double best = 0;

@@ -17,6 +17,7 @@
 namespace {
 
 using namespace halfulp;
+using halfulp_test::element_of;
 using halfulp_test::mix;
 using kernels::Bfloat16;
 using kernels::Binary16;
@@ -24,14 +25,6 @@ using kernels::code;
 using kernels::Pairing;
 
 const int host_threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
-
-template <class T>
-constexpr Element element_of() {
-  if constexpr (std::is_same_v<T, float>)
-    return Element::binary32;
-  else
-    return std::is_same_v<T, Binary16> ? Element::binary16 : Element::bfloat16;
-}
 
 template <class T>
 T of_code(std::uint32_t c) {
@@ -110,9 +103,9 @@ void check_map(const std::vector<T>& x, std::size_t offset, Counts& counts) {
       kernels::silu_array(x.data(), want.data(), x.size(), host_threads);
     const auto call = is_gelu ? kernels::cuda::gelu : kernels::cuda::silu;
     Guarded<T> from(x, offset), to(x.size(), offset);
-    call(element_of<T>(), from.get(), x.size(), to.get(), nullptr);
+    call(element_of<T>, from.get(), x.size(), to.get(), nullptr);
     counts.wrong += to.differences(want, is_gelu ? "gelu" : "silu");
-    call(element_of<T>(), from.get(), x.size(), from.get(), nullptr);
+    call(element_of<T>, from.get(), x.size(), from.get(), nullptr);
     counts.wrong += from.differences(want, "in place");
     counts.elements += 2 * x.size();
   }
@@ -128,10 +121,10 @@ void check_rotary(std::size_t width, std::size_t offset, bool near_one, Counts& 
     std::vector<T> want(n);
     kernels::rotary_array(shape, pairing, x.data(), c.data(), s.data(), want.data());
     Guarded<T> from(x, offset), cosine(c, offset), sine(s, offset), to(n, offset);
-    kernels::cuda::rotary(element_of<T>(), shape, pairing, from.get(), cosine.get(), sine.get(),
+    kernels::cuda::rotary(element_of<T>, shape, pairing, from.get(), cosine.get(), sine.get(),
                           to.get());
     counts.wrong += to.differences(want, pairing == Pairing::halves ? "halves" : "interleaved");
-    kernels::cuda::rotary(element_of<T>(), shape, pairing, from.get(), cosine.get(), sine.get(),
+    kernels::cuda::rotary(element_of<T>, shape, pairing, from.get(), cosine.get(), sine.get(),
                           from.get());
     counts.wrong += from.differences(want, "in place");
     counts.elements += 2 * n;
@@ -151,7 +144,7 @@ void check_adamw(std::size_t n, std::size_t offset, bool near_one, Counts& count
     kernels::adamw_array(options, next.data(), g.data(), first.data(), second.data(), n);
     Guarded<T> parameter(w, offset), gradient(g, offset);
     Guarded<float> of_m(m, offset), of_v(v, offset);
-    kernels::cuda::adamw(element_of<T>(), options, parameter.get(), gradient.get(), of_m.get(),
+    kernels::cuda::adamw(element_of<T>, options, parameter.get(), gradient.get(), of_m.get(),
                          of_v.get(), n);
     counts.wrong += parameter.differences(next, "parameter") + of_m.differences(first, "first") +
                     of_v.differences(second, "second") + gradient.differences(g, "gradient");
@@ -222,7 +215,7 @@ void bench(const std::string& where, const char* name) {
         operation, name, name, where.c_str(), rates[7], copy, rates[7] / copy, rates[1] / copy,
         rates[13] / copy);
   };
-  constexpr Element element = element_of<T>();
+  constexpr Element element = element_of<T>;
   row("gelu", 2.0 * sizeof(T), [&] { kernels::cuda::gelu(element, x, elements, y); });
   row("silu", 2.0 * sizeof(T), [&] { kernels::cuda::silu(element, x, elements, y); });
   const kernels::RotaryShape shape{elements / (2048 * 32 * 128), 2048, 32, 128};

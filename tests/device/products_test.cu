@@ -18,6 +18,7 @@ namespace {
 
 using namespace halfulp;
 using namespace halfulp::kernels;
+using halfulp_test::element_of;
 
 struct Counts {
   u64 elements = 0, wrong = 0;
@@ -90,11 +91,6 @@ void check_scaled(const ScaledLayout& l, ScaleJoin join, bool of_tensor, Counts&
               std::to_string(s.m) + " x " + std::to_string(s.n) + " x " + std::to_string(s.k),
           counts);
 }
-
-template <class T>
-constexpr Element element_of = std::is_same_v<T, float>      ? Element::binary32
-                               : std::is_same_v<T, Binary16> ? Element::binary16
-                                                             : Element::bfloat16;
 
 enum class Special { none, nan, infinity };
 
