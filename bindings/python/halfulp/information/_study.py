@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from halfulp._workers import run_tasks
 from halfulp.information._measure import METHODS, OPTIONS, SUBSET, measure
 from halfulp.information._network import Training, train
 
@@ -108,29 +107,8 @@ def run_cell(cell: Cell, size: Size, folder: Path) -> None:
     part.replace(path)
 
 
-def apart(task: tuple[Cell, Size, str]) -> tuple[str, float]:
-    """run_cell in a Python of its own, on one thread: multiprocessing would run the caller's script
-    again."""
-    cell, size, folder = task
-    started = time.perf_counter()
-    code = "import sys; from halfulp.information import _study; _study.from_json(sys.argv[1])"
-    done = subprocess.run(
-        [sys.executable, "-c", code, json.dumps([asdict(cell), asdict(size), folder])],
-        env=os.environ | {"OPENBLAS_NUM_THREADS": "1", "HALFULP_THREADS": "1"},
-        stderr=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise RuntimeError(f"{cell.label}: {said[-1]}")
-    return cell.label, time.perf_counter() - started
-
-
-def from_json(text: str) -> None:
-    cell, size, folder = json.loads(text)
-    for key in ("formats", "activations"):
-        size[key] = tuple(size[key])
+def run_task(cell: dict[str, Any], size: dict[str, Any], folder: str) -> None:
+    size = {k: tuple(v) if isinstance(v, list) else v for k, v in size.items()}
     run_cell(Cell(**cell), Size(**size), Path(folder))
 
 
@@ -175,11 +153,13 @@ def run_study(
     control(size)
     todo = [c for c in cells(size) if not is_finished(folder, c, size)]
     started = time.perf_counter()
-    with ThreadPoolExecutor(jobs or min(2, os.cpu_count() or 1)) as pool:
-        tasks = [(cell, size, str(folder)) for cell in todo]
-        for label, seconds in pool.map(apart, tasks):
-            if progress:
-                print(f"{label}  {seconds:.1f} s", file=sys.stderr, flush=True)
+
+    def say(text: str) -> None:
+        if progress:
+            print(text, file=sys.stderr, flush=True)
+
+    tasks = [(c.label, [asdict(c), asdict(size), str(folder)]) for c in todo]
+    run_tasks(__name__, tasks, jobs or min(2, os.cpu_count() or 1), say)
     results = Results(folder, size)
     summary = results.summary()
     kept = folder / "summary.json"

@@ -6,11 +6,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from halfulp._workers import run_tasks
 from halfulp.sharpness import _allocation_measures as measures
 from halfulp.sharpness._allocation import integer_program, layer_importance, spearman
 from halfulp.sharpness._allocation_measures import BITS, FORMATS, INTEGERS, LIMITS, METHODS, Point
@@ -215,38 +214,19 @@ def run_cell(cell: AllocationCell, folder: Path) -> None:
     part.replace(path)
 
 
-def from_json(text: str) -> None:
-    """In a Python of its own: cells one after the other, a line for each on standard output."""
-    chosen, folder = json.loads(text)
-    for fields in chosen:
-        cell, started = AllocationCell(**fields), time.perf_counter()
-        run_cell(cell, Path(folder))
-        print(f"done {cell.network}-{cell.seed} {time.perf_counter() - started:.1f}", flush=True)
+def run_task(cell: dict[str, Any], folder: str) -> None:
+    run_cell(AllocationCell(**cell), Path(folder))
 
 
-def apart(chosen: Sequence[AllocationCell], folder: Path, progress: bool) -> None:
-    """Cells in one other Python on one thread: SciPy's solver and NumPy's threads stay there."""
-    code = (
-        "import sys; from halfulp.sharpness import _allocation_study as s; s.from_json(sys.argv[1])"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", code, json.dumps([[asdict(c) for c in chosen], str(folder)])],
-        env=os.environ | {"OPENBLAS_NUM_THREADS": "1", "HALFULP_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        said = ""
-        for line in process.stdout:
-            if line.startswith("done "):
-                if progress:
-                    _, name, seconds = line.split()
-                    print(f"allocation {name}  {seconds} s", file=sys.stderr, flush=True)
-            else:
-                said = line.strip() or said
-    if process.returncode != 0:
-        raise RuntimeError(f"allocation: {said or process.returncode}")
+def apart(chosen: Sequence[AllocationCell], folder: Path, progress: bool, jobs: int = 1) -> None:
+    """In Pythons of their own; RuntimeError with the first cell that fails."""
+
+    def say(text: str) -> None:
+        if progress:
+            print(text, file=sys.stderr, flush=True)
+
+    tasks = [(f"allocation: {c.network}-{c.seed}", [asdict(c), str(folder)]) for c in chosen]
+    run_tasks(__name__, tasks, jobs, say)
 
 
 def run_allocation(
@@ -271,13 +251,9 @@ def run_allocation(
         for c in cells(chosen)
         if not (place / c.path).is_file() and not (lacking and c.network == "fashion-full-mlp")
     ]
-    # The slow networks first, shared out by turns.
-    todo.sort(key=lambda c: (c.network != "digits-conv", c.seed))
-    workers = min(jobs or min(2, os.cpu_count() or 1), max(1, len(todo)))
+    todo.sort(key=lambda c: (c.network != "digits-conv", c.seed))  # the slow networks first
     started = time.perf_counter()
-    with ThreadPoolExecutor(workers) as pool:
-        shares = [todo[i::workers] for i in range(workers) if todo[i::workers]]
-        list(pool.map(lambda share: apart(share, place, progress), shares))
+    apart(todo, place, progress, jobs or min(2, os.cpu_count() or 1))
     kept = place / "seconds.json"
     if len(todo) == len(cells(chosen)) or not kept.is_file():
         seconds = round(time.perf_counter() - started, 1)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import queue
-import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from halfulp._workers import run_tasks
 from halfulp.sharpness._cells import (
     NAME,
     QUESTION,
@@ -34,65 +32,17 @@ __all__ = ["NAME", "QUESTION", "SIZES", "estimate_cost", "run_study"]
 RUN = ("seconds", "processor_seconds", "cells_computed")
 
 
-def serve() -> None:
-    """A worker: cells from standard input, one a line, and for each the seconds it took."""
-    for line in sys.stdin:
-        cell, size, folder = json.loads(line)
-        size = {k: tuple(v) if isinstance(v, list) else v for k, v in size.items()}
-        started = time.perf_counter()
-        try:
-            run_cell(Cell(**cell), Size(**size), Path(folder))
-            answer: dict[str, Any] = {"seconds": time.perf_counter() - started}
-        except KeyboardInterrupt:  # the study's own process says so
-            return
-        except Exception as fault:
-            answer = {"error": f"{type(fault).__name__}: {fault}"}
-        print(json.dumps(answer), flush=True)
+def run_task(cell: dict[str, Any], size: dict[str, Any], folder: str) -> None:
+    size = {k: tuple(v) if isinstance(v, list) else v for k, v in size.items()}
+    run_cell(Cell(**cell), Size(**size), Path(folder))
 
 
 def run_cells(
     todo: list[Cell], size: Size, folder: Path, jobs: int, say: Callable[[str], None]
 ) -> None:
-    """In Pythons of their own, of one thread each; RuntimeError with the first cell that fails."""
-    waiting: queue.SimpleQueue[Cell] = queue.SimpleQueue()
-    for cell in todo:
-        waiting.put(cell)
-    faults: list[str] = []
-
-    def work() -> None:
-        code = "from halfulp.sharpness import _study; _study.serve()"
-        one = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "HALFULP_THREADS": "1"}
-        with subprocess.Popen(
-            [sys.executable, "-c", code],
-            env=os.environ | one,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        ) as worker:
-            assert worker.stdin is not None
-            assert worker.stdout is not None
-            while not faults:
-                try:
-                    cell = waiting.get_nowait()
-                except queue.Empty:
-                    break
-                worker.stdin.write(json.dumps([asdict(cell), asdict(size), str(folder)]) + "\n")
-                worker.stdin.flush()
-                line = worker.stdout.readline()
-                answer = json.loads(line) if line else {"error": "its process ended"}
-                if "error" in answer:
-                    faults.append(f"{cell.label}: {answer['error']}")
-                else:
-                    say(f"{cell.label}  {answer['seconds']:.1f} s")
-            worker.stdin.close()
-
-    threads = [threading.Thread(target=work) for _ in range(min(jobs, len(todo)))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if faults:
-        raise RuntimeError(faults[0])
+    """In Pythons of their own; RuntimeError with the first cell that fails."""
+    tasks = [(c.label, [asdict(c), asdict(size), str(folder)]) for c in todo]
+    run_tasks(__name__, tasks, jobs, say)
 
 
 def run_study(
