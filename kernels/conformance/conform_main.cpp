@@ -307,11 +307,17 @@ void print_table(const std::vector<CaseNote>& notes) {
   struct Row {
     std::size_t cases = 0, pass = 0, fail = 0, other = 0;
     double ulp = 0, ratio = 0;
+    bool judged = false;
   };
+  // A variant that the kernel does not take at all is one row.
+  std::set<std::string> taken;
+  for (const CaseNote& note : notes)
+    if (note.outcome != Outcome::unsupported) taken.insert(note.variant);
   std::vector<std::pair<std::string, Row>> rows;
   std::size_t width = 6;
   for (const CaseNote& note : notes) {
-    const std::string name = note.variant + " " + note.family;
+    const std::string name =
+        note.variant + (taken.count(note.variant) != 0 ? " " + note.family : ", unsupported");
     auto found =
         std::find_if(rows.begin(), rows.end(), [&](const auto& row) { return row.first == name; });
     if (found == rows.end()) found = rows.insert(rows.end(), {name, {}});
@@ -320,6 +326,7 @@ void print_table(const std::vector<CaseNote>& notes) {
     (note.outcome == Outcome::pass   ? row.pass
      : note.outcome == Outcome::fail ? row.fail
                                      : row.other) += 1;
+    row.judged |= note.outcome != Outcome::unsupported && note.outcome != Outcome::not_evidenced;
     row.ulp = std::max(row.ulp, note.max_ulp);
     row.ratio = std::max(row.ratio, note.max_ratio);
     width = std::max(width, name.size());
@@ -328,8 +335,9 @@ void print_table(const std::vector<CaseNote>& notes) {
               "pass", "fail", "other", "max ulp", "of bound");
   for (const auto& [name, row] : rows) {
     std::printf("%-*s %7zu %7zu %7zu %7zu %12s %12s\n", static_cast<int>(width), name.c_str(),
-                row.cases, row.pass, row.fail, row.other, fixed_text(row.ulp).c_str(),
-                fixed_text(row.ratio).c_str());
+                row.cases, row.pass, row.fail, row.other,
+                row.judged ? fixed_text(row.ulp).c_str() : "-",
+                row.judged ? fixed_text(row.ratio).c_str() : "-");
   }
   std::fflush(stdout);
 }

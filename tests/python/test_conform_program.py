@@ -326,8 +326,10 @@ def test_the_header_is_installed_and_the_example_compiles(tmp_path: Path) -> Non
     assert unsupported.returncode == 4
     assert "does not support suite sum" in unsupported.stderr
     if any(s["name"] == "softmax" for s in _conform.list_suites()):
-        run = conform("run", "--suite", "softmax", "--kernel", out, "--variant", "float32")
+        run = conform("run", "--suite", "softmax", "--kernel", out)
         assert run.returncode == 0, run.stdout + run.stderr
+        assert run.stdout.count("\nfloat32 ") > 3
+        assert run.stdout.count("\nfloat16") == run.stdout.count("\nfloat16, unsupported ") == 1
 
 
 def test_the_python_module_judges_as_the_program_does() -> None:

@@ -3,6 +3,7 @@ hang, runs cut short and gone on with, the page."""
 
 from __future__ import annotations
 
+import ast
 import gzip
 import json
 import os
@@ -92,7 +93,25 @@ def test_wrappers_of_torch_ask_what_the_suite_means(tmp_path: Path) -> None:
     ]
     asked = [word for text in only for word in ("--only", text)]
     rows, _ = run(tmp_path, "--library", "torch", *asked, "--cases", "5")
-    assert len(rows) == 25
+    assert len(rows) == 26
     for row in rows:
         assert row.get("failed") == 0, row
         assert row["cases"] or "backward" in str(row["key"]), row
+
+
+def test_minimal_cases_are_programs_and_say_what_is_not_there() -> None:
+    import minimal
+
+    assert minimal.run("x = y + 1\nx * 2", {"y": 3}) == 8
+    names = [name for name, *_ in minimal.CASES]
+    assert len(set(names)) == len(names)
+    for name, library, code, exact in minimal.CASES:
+        assert ast.parse(code.strip()).body, name
+        assert exact, name
+        assert library in ("torch", "cupy", "jax"), name
+    said = subprocess.run(
+        [sys.executable, str(FOLDER / "minimal.py"), "rms_norm"], capture_output=True, text=True
+    )
+    assert said.returncode == 0, said.stderr
+    assert said.stdout.count("# rms_norm of a row with an infinity") == 1
+    assert "fused" not in said.stdout

@@ -102,6 +102,16 @@ def jax_subjects(device: str) -> Iterator[Subject]:
 
     attend = jax.jit(attended, static_argnums=4)
 
+    class Highest:
+        """Without it a GPU multiplies binary32 in TF32."""
+
+        def __enter__(self) -> None:
+            self.context = jax.default_matmul_precision("highest")
+            self.context.__enter__()
+
+        def __exit__(self, *_: object) -> None:
+            self.context.__exit__(None, None, None)
+
     yield subject("softmax", "float32", "jax.nn.softmax", lambda x: jax.nn.softmax(x, axis=1))
     yield subject("sum", "float32", "jax.numpy.sum", lambda x: jnp.sum(x, axis=1))
     yield subject("matmul", "float32", "jax.numpy.matmul, highest", product)
@@ -119,6 +129,16 @@ def jax_subjects(device: str) -> Iterator[Subject]:
         arrays="jax",
         note="jit; lse by its formula",
     )
+    if device == "cuda":
+        yield Subject(
+            "attention",
+            "float32",
+            "jax.nn.dot_product_attention",
+            attention,
+            arrays="jax",
+            around=Highest,
+            note='jit; precision "highest"; lse by its formula',
+        )
     yield subject("softmax", "bfloat16", "jax.nn.softmax", lambda x: jax.nn.softmax(x, axis=1))
     yield subject("sum", "bfloat16", "jax.numpy.sum", lambda x: jnp.sum(x, axis=1))
     yield subject("matmul", "bfloat16:float32", "jax.numpy.matmul, float32 out", product)

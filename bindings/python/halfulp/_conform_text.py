@@ -7,6 +7,7 @@ import math
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from halfulp import _conform_records as recs
@@ -140,6 +141,17 @@ def verdict(records: Sequence[Record]) -> str:
     return f"{s['outcome'].upper()}: {'; '.join(parts) or 'nothing was judged'}"
 
 
+def _row(
+    variant: str, family: str, counts: tuple[int, ...], numbers: tuple[float, ...] | None
+) -> str:
+    cases, passed, failed, other = counts
+    ulp, bound, baseline = ("–",) * 3 if numbers is None else map(short, numbers)
+    return (
+        f"{variant:18} {family:22} {cases:6} {passed:6} {failed:5} {other:5} "
+        f"{ulp:>8} {bound:>8} {baseline:>11}"
+    )
+
+
 def table(records: Sequence[Record]) -> str:
     """The run in lines: what was asked, a row per family, checks, failures, the verdict."""
     run, summary = recs.of_type(records, "run")[0], recs.of_type(records, "summary")[0]
@@ -149,15 +161,17 @@ def table(records: Sequence[Record]) -> str:
         f"{'variant':18} {'family':22} {'cases':>6} {'pass':>6} {'fail':>5} {'other':>5} "
         f"{'max ulp':>8} {'of bound':>8} {'of baseline':>11}",
     ]
-    for f in families(records):
-        other = f.cases - f.outcomes["pass"] - f.outcomes["fail"]
-        numbers = [short(x) for x in (f.max_ulp, f.max_ratio, f.baseline_multiple)]
-        if not f.judged:
-            numbers = ["–"] * 3
-        out.append(
-            f"{f.variant:18} {f.name:22} {f.cases:6} {f.outcomes['pass']:6} "
-            f"{f.outcomes['fail']:5} {other:5} {numbers[0]:>8} {numbers[1]:>8} {numbers[2]:>11}"
-        )
+    for variant, group in groupby(families(records), key=lambda f: f.variant):
+        rows = list(group)
+        cases = sum(f.cases for f in rows)
+        if cases == sum(f.outcomes.get("unsupported", 0) for f in rows):
+            out.append(_row(variant, "unsupported", (cases, 0, 0, cases), None))
+            continue
+        for f in rows:
+            passed, failed = f.outcomes["pass"], f.outcomes["fail"]
+            numbers = (f.max_ulp, f.max_ratio, f.baseline_multiple) if f.judged else None
+            counts = (f.cases, passed, failed, f.cases - passed - failed)
+            out.append(_row(variant, f.name, counts, numbers))
     for c in recs.of_type(records, "check"):
         p = number(c.get("p_value"))
         about = c["reason"] or f"{c['cases']} cases"
