@@ -12,24 +12,27 @@ namespace {
 
 using halfulp::cuda::require_launched;
 
-using Tile = float[panel_side][panel_side + 1];
+constexpr int each = 4, side = panel_side<each>;
+using Tile = float[side][side + 1];
+using Sums = PanelSums<each>;
 
 // The logits of 64 tokens and 64 classes from these on; what lies beyond the last is of no value.
 template <class T>
 __device__ inline void logits(CrossEntropyShape s, const T* e, const T* c, std::size_t token,
-                              std::size_t class_, Panel& left, Panel& right, PanelSums& sums) {
-  each_result([&](int i, int j, int, int) { sums[i][j] = 0; });
+                              std::size_t class_, Panel<each>& left, Panel<each>& right,
+                              Sums& sums) {
+  each_result<each>([&](int i, int j, int, int) { sums[i][j] = 0; });
   for (std::size_t k = 0; k < s.d; k += panel_depth) {
     const int count = static_cast<int>(s.d - k < panel_depth ? s.d - k : panel_depth);
     __syncthreads();  // nobody reads the panels of before
-    fill<true>(left, [&](int i, int d) {
+    fill<true, each>(left, [&](int i, int d) {
       return token + i < s.n && d < count ? to_float(e[(token + i) * s.d + k + d]) : 0.0F;
     });
-    fill<true>(right, [&](int i, int d) {
+    fill<true, each>(right, [&](int i, int d) {
       return class_ + i < s.v && d < count ? to_float(c[(class_ + i) * s.d + k + d]) : 0.0F;
     });
     __syncthreads();
-    accumulate([&](int d, int row) { return left.at[d][row]; }, right, count, sums);
+    accumulate<each>(left, right, count, sums);
   }
 }
 
@@ -38,24 +41,24 @@ template <class T>
 __global__ void __launch_bounds__(panel_threads)
     forward(CrossEntropyShape s, const T* e, const T* c, const std::int64_t* target, float* loss,
             float* lse) {
-  __shared__ Panel left, right;
+  __shared__ Panel<each> left, right;
   __shared__ Tile tile;
   const Float32Exponential arith;
-  const std::size_t first = static_cast<std::size_t>(blockIdx.x) * panel_side;
+  const std::size_t first = static_cast<std::size_t>(blockIdx.x) * side;
   const std::size_t mine = first + threadIdx.x;
-  const bool has_token = threadIdx.x < panel_side && mine < s.n;
+  const bool has_token = threadIdx.x < side && mine < s.n;
   RunningSum<float> run;
   float special = 0, of_target = 0;
   bool is_special = false;
-  for (std::size_t from = 0; from < s.v; from += panel_side) {
-    PanelSums sums;
+  for (std::size_t from = 0; from < s.v; from += side) {
+    Sums sums;
     logits(s, e, c, first, from, left, right, sums);
     __syncthreads();  // nobody reads the tile of before
-    each_result([&](int i, int j, int row, int column) { tile[row][column] = sums[i][j]; });
+    each_result<each>([&](int i, int j, int row, int column) { tile[row][column] = sums[i][j]; });
     __syncthreads();
     if (!has_token) continue;
     const float* a = tile[threadIdx.x];
-    const std::size_t count = s.v - from < panel_side ? s.v - from : panel_side;
+    const std::size_t count = s.v - from < side ? s.v - from : side;
     const std::size_t at = static_cast<std::size_t>(target[mine]) - from;
     if (at < count) of_target = a[at];
     const auto m = detail::maximum(arith, a, count);
@@ -87,28 +90,27 @@ struct Backward {
 // has 64 classes, walks down the tokens and writes rows of dc.
 template <class T, bool of_tokens>
 __global__ void __launch_bounds__(panel_threads) gradient(Backward b, const T* e, const T* c) {
-  __shared__ Panel left, right;
+  __shared__ Panel<each> left, right;
   __shared__ Tile tile;  // G·dloss, [token][class]
   const Float32Exponential arith;
   const CrossEntropyShape s = b.shape;
-  const std::size_t own = static_cast<std::size_t>(blockIdx.x) * panel_side;
+  const std::size_t own = static_cast<std::size_t>(blockIdx.x) * side;
   const std::size_t owned = of_tokens ? s.n : s.v, others = of_tokens ? s.v : s.n;
   const T* factors = of_tokens ? c : e;
   // Each element of out is written and read by one thread alone.
   const auto each_of_out = [&](std::size_t k, auto f) {
-    each_result([&](int i, int j, int row, int column) {
+    each_result<each>([&](int i, int j, int row, int column) {
       if (own + row < owned && k + column < s.d) f(i, j, b.out[(own + row) * s.d + k + column]);
     });
   };
-  for (std::size_t k = 0; k < s.d; k += panel_side)
-    each_of_out(k, [](int, int, float& y) { y = 0; });
-  for (std::size_t other = 0; other < others; other += panel_side) {
+  for (std::size_t k = 0; k < s.d; k += side) each_of_out(k, [](int, int, float& y) { y = 0; });
+  for (std::size_t other = 0; other < others; other += side) {
     const std::size_t token = of_tokens ? own : other, class_ = of_tokens ? other : own;
-    PanelSums sums;
+    Sums sums;
     logits(s, e, c, token, class_, left, right, sums);
     __syncthreads();  // nobody reads the tile of before
     bool below = true;
-    each_result([&](int i, int j, int row, int column) {
+    each_result<each>([&](int i, int j, int row, int column) {
       const std::size_t t = token + row, v = class_ + column;
       if (t >= s.n || v >= s.v) return;
       float g = arith.exp(arith.sub(sums[i][j], b.lse[t], 0), 0);
@@ -120,20 +122,20 @@ __global__ void __launch_bounds__(panel_threads) gradient(Backward b, const T* e
       if (of_tokens && b.skipped != nullptr && threadIdx.x == 0) atomicAdd(b.skipped, 1ULL);
       continue;
     }
-    const int terms = static_cast<int>(others - other < panel_side ? others - other : panel_side);
-    for (std::size_t k = 0; k < s.d; k += panel_side) {
-      PanelSums y{};
+    const int terms = static_cast<int>(others - other < side ? others - other : side);
+    for (std::size_t k = 0; k < s.d; k += side) {
+      Sums y{};
       each_of_out(k, [&](int i, int j, const float& from) { y[i][j] = from; });
       for (int term = 0; term < terms; term += panel_depth) {
         const int count = terms - term < panel_depth ? terms - term : panel_depth;
         __syncthreads();
-        fill<false>(right, [&](int column, int d) {
+        fill<false, each>(right, [&](int column, int d) {
           return d < count && k + column < s.d
                      ? to_float(factors[(other + term + d) * s.d + k + column])
                      : 0.0F;
         });
         __syncthreads();
-        accumulate(
+        accumulate<each>(
             [&](int d, int row) { return of_tokens ? tile[row][term + d] : tile[term + d][row]; },
             right, count, y);
       }
@@ -143,7 +145,7 @@ __global__ void __launch_bounds__(panel_threads) gradient(Backward b, const T* e
 }
 
 unsigned tiles(std::size_t n) {
-  return static_cast<unsigned>((n + panel_side - 1) / panel_side);
+  return static_cast<unsigned>((n + side - 1) / side);
 }
 
 template <class F>

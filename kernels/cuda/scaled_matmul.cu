@@ -31,48 +31,92 @@ __device__ inline float joined(float acc, float part, float sa, float sb) {
   return __fadd_rn(acc, __fmul_rn(part, both));
 }
 
+constexpr int each = 8, side = panel_side<each>;
+
+// Panels of the operands are read from memory while those before are multiplied, and lie in turns
+// in two places. No panel reaches beyond its block of K.
 template <ScaleJoin join>
 __global__ void __launch_bounds__(panel_threads)
     product(ScaledLayout l, const float* a, const float* b, const float* a_scale,
             const float* b_scale, const float* tensor_scale, float* out) {
-  __shared__ Panel left, right;
+  __shared__ Panel<each> left[2], right[2];
   const MatmulShape s = l.shape;
-  const std::size_t across = (s.n + panel_side - 1) / panel_side;
-  const std::size_t first_row = blockIdx.x / across * panel_side,
-                    first_column = blockIdx.x % across * panel_side;
-  PanelSums acc{}, part{};
-  for (std::size_t from = 0; from < s.k;) {
-    const std::size_t to = l.block_end(from);
-    if constexpr (join != ScaleJoin::dequantised)
-      each_result([&](int i, int j, int, int) { part[i][j] = 0; });
-    for (std::size_t k = from; k < to; k += panel_depth) {
-      const int count = static_cast<int>(to - k < panel_depth ? to - k : panel_depth);
-      __syncthreads();  // nobody reads the panels of before
-      fill<true>(left, [&](int i, int d) {
-        const std::size_t row = first_row + i;
-        if (row >= s.m || d >= count) return 0.0F;
-        const float v = a[row * s.k + k + d];
-        return join == ScaleJoin::dequantised ? __fmul_rn(v, a_scale[l.a_scale_at(row, from)]) : v;
-      });
-      fill<false>(right, [&](int j, int d) {
-        const std::size_t column = first_column + j;
-        if (column >= s.n || d >= count) return 0.0F;
-        const float v = b[(k + d) * s.n + column];
-        return join == ScaleJoin::dequantised ? __fmul_rn(v, b_scale[l.b_scale_at(from, column)])
-                                              : v;
-      });
-      __syncthreads();
-      accumulate([&](int d, int row) { return left.at[d][row]; }, right, count, part);
-    }
-    each_result([&](int i, int j, int row, int column) {
-      const std::size_t r = first_row + row, c = first_column + column;
-      if (r < s.m && c < s.n)
-        acc[i][j] = joined<join>(acc[i][j], part[i][j], a_scale[l.a_scale_at(r, from)],
-                                 b_scale[l.b_scale_at(from, c)]);
-    });
-    from = to;
+  const std::size_t across = (s.n + side - 1) / side;
+  const std::size_t first_row = blockIdx.x / across * side,
+                    first_column = blockIdx.x % across * side;
+  const int x = static_cast<int>(threadIdx.x) % panel_lanes,
+            y = static_cast<int>(threadIdx.x) / panel_lanes;
+  // Where the scales of rows and columns begin.
+  __shared__ std::size_t of_row[side], of_column[side];
+  for (int i = static_cast<int>(threadIdx.x); i < side; i += panel_threads) {
+    of_row[i] = l.a_scale_at(first_row + i, 0);
+    of_column[i] = l.b_scale_at(0, first_column + i);
   }
-  each_result([&](int i, int j, int row, int column) {
+
+  float carried_a[each], carried_b[each];
+  const auto fetch = [&](std::size_t k, int count) {
+    each_carried<true, each>([&](int t, int i, int d) {
+      const std::size_t row = first_row + i;
+      carried_a[t] = 0;
+      if (row >= s.m || d >= count) return;
+      const float v = a[row * s.k + k + d];
+      carried_a[t] =
+          join == ScaleJoin::dequantised ? __fmul_rn(v, a_scale[l.a_scale_at(row, k)]) : v;
+    });
+    each_carried<false, each>([&](int t, int j, int d) {
+      const std::size_t column = first_column + j;
+      carried_b[t] = 0;
+      if (column >= s.n || d >= count) return;
+      const float v = b[(k + d) * s.n + column];
+      carried_b[t] =
+          join == ScaleJoin::dequantised ? __fmul_rn(v, b_scale[l.b_scale_at(k, column)]) : v;
+    });
+  };
+  const auto keep = [&](int at) {
+    each_carried<true, each>([&](int t, int i, int d) { left[at].at[d][i] = carried_a[t]; });
+    each_carried<false, each>([&](int t, int j, int d) { right[at].at[d][j] = carried_b[t]; });
+    __syncthreads();  // the panels of before the last are read by nobody any more either
+  };
+  const auto count_of = [](std::size_t k, std::size_t to) {
+    return static_cast<int>(to - k < panel_depth ? to - k : panel_depth);
+  };
+
+  PanelSums<each> acc{}, part{};
+  std::size_t from = 0, to = l.block_end(0);
+  int at = 0, count = count_of(0, to);
+  if (s.k != 0) {
+    fetch(0, count);
+    keep(at);
+  }
+  for (std::size_t k = 0; k < s.k;) {
+    const std::size_t next = k + count;
+    const bool ends = next == to;
+    const std::size_t next_to = ends && next < s.k ? l.block_end(next) : to;
+    const int next_count = count_of(next, next_to);
+    if (next < s.k) fetch(next, next_count);
+    accumulate<each>(left[at], right[at], count, part);
+    if (ends) {
+      const std::size_t of_a = ScaledLayout::index(from, l.a_block),
+                        of_b = ScaledLayout::index(from, l.b_block) * l.b_scales();
+      float sa[each] = {}, sb[each] = {};
+      if constexpr (join != ScaleJoin::dequantised) {
+#pragma unroll
+        for (int i = 0; i < each; ++i) {
+          if (first_row + place(y, i) < s.m) sa[i] = a_scale[of_row[place(y, i)] + of_a];
+          if (first_column + place(x, i) < s.n) sb[i] = b_scale[of_column[place(x, i)] + of_b];
+        }
+      }
+      each_result<each>([&](int i, int j, int, int) {
+        acc[i][j] = joined<join>(acc[i][j], part[i][j], sa[i], sb[j]);
+        if constexpr (join != ScaleJoin::dequantised) part[i][j] = 0;
+      });
+      from = next;
+    }
+    at = 1 - at;
+    if (next < s.k) keep(at);
+    k = next, to = next_to, count = next_count;
+  }
+  each_result<each>([&](int i, int j, int row, int column) {
     const std::size_t r = first_row + row, c = first_column + column;
     if (r < s.m && c < s.n)
       out[r * s.n + c] = tensor_scale != nullptr ? __fmul_rn(acc[i][j], *tensor_scale) : acc[i][j];
@@ -86,7 +130,7 @@ void scaled_matmul(const ScaledLayout& layout, ScaleJoin join, const float* a, c
                    float* out, void* stream) {
   const MatmulShape s = layout.shape;
   if (s.m == 0 || s.n == 0) return;
-  const auto tiles = [](std::size_t n) { return (n + panel_side - 1) / panel_side; };
+  const auto tiles = [](std::size_t n) { return (n + side - 1) / side; };
   const auto blocks = static_cast<unsigned>(tiles(s.m) * tiles(s.n));
   const auto launch = [&](auto kernel) {
     kernel<<<blocks, panel_threads, 0, static_cast<cudaStream_t>(stream)>>>(

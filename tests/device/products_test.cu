@@ -143,10 +143,12 @@ void check_all(bool small, Counts& counts) {
   std::vector<ScaledLayout> layouts{{{70, 65, 100}, 1, 32, 1, 32},
                                     {{3, 2, 5}, 0, 0, 0, 0},
                                     {{20, 20, 50}, 3, 7, 5, 11},
+                                    {{130, 129, 40}, 1, 16, 2, 32},
                                     {{10, 3, 0}, 0, 0, 0, 0}};
   if (!small)
     layouts.insert(layouts.end(), {{{300, 200, 1000}, 1, 16, 1, 16},
                                    {{128, 128, 512}, 1, 0, 1, 0},
+                                   {{127, 257, 96}, 1, 32, 1, 32},
                                    {{129, 300, 700}, 1, 128, 128, 128}});
   for (const ScaledLayout& l : layouts)
     for (const ScaleJoin join : {ScaleJoin::fused, ScaleJoin::separate, ScaleJoin::one_by_one,
