@@ -52,16 +52,18 @@ __global__ void __launch_bounds__(panel_threads)
     of_row[i] = l.a_scale_at(first_row + i, 0);
     of_column[i] = l.b_scale_at(0, first_column + i);
   }
+  __syncthreads();
 
   float carried_a[each], carried_b[each];
   const auto fetch = [&](std::size_t k, int count) {
+    const std::size_t of_a = ScaledLayout::index(k, l.a_block),
+                      of_b = ScaledLayout::index(k, l.b_block) * l.b_scales();
     each_carried<true, each>([&](int t, int i, int d) {
       const std::size_t row = first_row + i;
       carried_a[t] = 0;
       if (row >= s.m || d >= count) return;
       const float v = a[row * s.k + k + d];
-      carried_a[t] =
-          join == ScaleJoin::dequantised ? __fmul_rn(v, a_scale[l.a_scale_at(row, k)]) : v;
+      carried_a[t] = join == ScaleJoin::dequantised ? __fmul_rn(v, a_scale[of_row[i] + of_a]) : v;
     });
     each_carried<false, each>([&](int t, int j, int d) {
       const std::size_t column = first_column + j;
@@ -69,7 +71,7 @@ __global__ void __launch_bounds__(panel_threads)
       if (column >= s.n || d >= count) return;
       const float v = b[(k + d) * s.n + column];
       carried_b[t] =
-          join == ScaleJoin::dequantised ? __fmul_rn(v, b_scale[l.b_scale_at(k, column)]) : v;
+          join == ScaleJoin::dequantised ? __fmul_rn(v, b_scale[of_column[j] + of_b]) : v;
     });
   };
   const auto keep = [&](int at) {

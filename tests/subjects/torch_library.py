@@ -200,9 +200,8 @@ def _products(torch: Any, subject: Make, device: str) -> Iterator[Subject]:
         n = b.shape[1]
         if 0 in (m, n, k):
             raise NotImplementedError("empty")
-        big_a = torch.zeros(
-            max(32, -(-m // 8) * 8), -(-k // 8) * 8, dtype=torch.int8, device=a.device
-        )
+        # _int_mm asks for more than 16 rows; cuBLASLt refuses some that are no multiple of 32.
+        big_a = torch.zeros(-(-m // 32) * 32, -(-k // 8) * 8, dtype=torch.int8, device=a.device)
         big_b = torch.zeros(-(-k // 8) * 8, -(-n // 8) * 8, dtype=torch.int8, device=a.device)
         big_a[:m, :k] = a
         big_b[:k, :n] = b
