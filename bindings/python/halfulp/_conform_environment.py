@@ -42,7 +42,8 @@ def of_arrays(arrays: Arrays) -> dict[str, str]:
         elif arrays.library == "jax":
             import jax
 
-            device = str((jax.devices(arrays.device) if arrays.device else jax.devices())[0])
+            first = (jax.devices(arrays.device) if arrays.device else jax.devices())[0]
+            device = str(first.device_kind)  # "NVIDIA H200"; "cpu"
     for name in ("scipy", "ml_dtypes", "jaxlib"):
         if name in sys.modules:
             libraries[name] = str(sys.modules[name].__version__)
