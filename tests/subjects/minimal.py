@@ -171,7 +171,7 @@ ks = (8, 16, 32, 64)
 x = torch.tensor([[0.0, -3.0]], device="cuda")
 [torch.logsumexp(x.to(t), 1).item() for t in (torch.float32, torch.float16, torch.bfloat16)] + [(torch.logsumexp(torch.tensor([[-0.7212, -0.7212]], device="cuda", dtype=torch.float16), 1).item())]
 """,
-        "0.04858735; of the last row -0.02818 (x rounded to binary16): rounding the sum before the logarithm costs 2^-11 of 1",
+        "0.04858735; of the last row -0.02804423: the sum and its logarithm are rounded to 16 bits",
     ),
     (
         "einsum of CuPy: subnormals",
