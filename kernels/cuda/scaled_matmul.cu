@@ -56,27 +56,31 @@ __global__ void __launch_bounds__(panel_threads)
 
   float carried_a[each], carried_b[each];
   const auto fetch = [&](std::size_t k, int count) {
-    const std::size_t of_a = ScaledLayout::index(k, l.a_block),
-                      of_b = ScaledLayout::index(k, l.b_block) * l.b_scales();
     each_carried<true, each>([&](int t, int i, int d) {
       const std::size_t row = first_row + i;
-      carried_a[t] = 0;
-      if (row >= s.m || d >= count) return;
-      const float v = a[row * s.k + k + d];
-      carried_a[t] = join == ScaleJoin::dequantised ? __fmul_rn(v, a_scale[of_row[i] + of_a]) : v;
+      carried_a[t] = row < s.m && d < count ? a[row * s.k + k + d] : 0;
     });
     each_carried<false, each>([&](int t, int j, int d) {
       const std::size_t column = first_column + j;
-      carried_b[t] = 0;
-      if (column >= s.n || d >= count) return;
-      const float v = b[(k + d) * s.n + column];
-      carried_b[t] =
-          join == ScaleJoin::dequantised ? __fmul_rn(v, b_scale[of_column[j] + of_b]) : v;
+      carried_b[t] = column < s.n && d < count ? b[(k + d) * s.n + column] : 0;
     });
   };
-  const auto keep = [&](int at) {
-    each_carried<true, each>([&](int t, int i, int d) { left[at].at[d][i] = carried_a[t]; });
-    each_carried<false, each>([&](int t, int j, int d) { right[at].at[d][j] = carried_b[t]; });
+  // What begins at k along K. Scales come in here, where what was read is waited for anyway.
+  const auto keep = [&](int at, std::size_t k) {
+    const std::size_t of_a = ScaledLayout::index(k, l.a_block),
+                      of_b = ScaledLayout::index(k, l.b_block) * l.b_scales();
+    each_carried<true, each>([&](int t, int i, int d) {
+      float v = carried_a[t];
+      if (join == ScaleJoin::dequantised && first_row + i < s.m)
+        v = __fmul_rn(v, a_scale[of_row[i] + of_a]);
+      left[at].at[d][i] = v;
+    });
+    each_carried<false, each>([&](int t, int j, int d) {
+      float v = carried_b[t];
+      if (join == ScaleJoin::dequantised && first_column + j < s.n)
+        v = __fmul_rn(v, b_scale[of_column[j] + of_b]);
+      right[at].at[d][j] = v;
+    });
     __syncthreads();  // the panels of before the last are read by nobody any more either
   };
   const auto count_of = [](std::size_t k, std::size_t to) {
@@ -88,7 +92,7 @@ __global__ void __launch_bounds__(panel_threads)
   int at = 0, count = count_of(0, to);
   if (s.k != 0) {
     fetch(0, count);
-    keep(at);
+    keep(at, 0);
   }
   for (std::size_t k = 0; k < s.k;) {
     const std::size_t next = k + count;
@@ -115,7 +119,7 @@ __global__ void __launch_bounds__(panel_threads)
       from = next;
     }
     at = 1 - at;
-    if (next < s.k) keep(at);
+    if (next < s.k) keep(at, next);
     k = next, to = next_to, count = next_count;
   }
   each_result<each>([&](int i, int j, int row, int column) {
