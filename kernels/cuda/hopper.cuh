@@ -56,6 +56,14 @@ __device__ inline void load_box(u32 to, const CUtensorMap* map, int x, int y, in
       "l"(map), "r"(x), "r"(y), "r"(z), "r"(w), "r"(barrier)
       : "memory");
 }
+// A run of bytes; addresses and their number are multiples of 16.
+__device__ inline void load_run(u32 to, const void* from, u32 bytes, u32 barrier) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::
+          "r"(to),
+      "l"(from), "r"(bytes), "r"(barrier)
+      : "memory");
+}
 __device__ inline void store_box(const CUtensorMap* map, int x, int y, int z, int w, u32 from) {
   asm volatile(
       "cp.async.bulk.tensor.4d.global.shared::cta.bulk_group [%0, {%1, %2, %3, %4}], [%5];" ::"l"(
@@ -122,6 +130,13 @@ template <int n>
 __device__ inline void pin(float (&d)[n]) {
 #pragma unroll
   for (int i = 0; i < n; ++i) asm volatile("" : "+f"(d[i])::"memory");
+}
+
+__device__ inline float exp2_fast(
+    float x) {  // at most 2 units in the last place off; 0 below 2^-126
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
 }
 
 struct Bfloat16 {

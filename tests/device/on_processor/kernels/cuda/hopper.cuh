@@ -1,0 +1,292 @@
+// kernels/cuda/hopper.cuh as cuda_runtime.h beside this runs it. Copies and products happen when
+// they are asked for, or in other launches as late as they may: a copy when a thread waits for its
+// barrier, a product when its group is waited for. So what takes them for done too early, or reuses
+// their operands, has other results in one of both.
+//
+// Products are sums of binary32, in the order of k, rounded each time.
+#pragma once
+
+#include <deque>
+#include <string>
+
+#include <cuda.h>
+#include <cuda_runtime.h>
+
+#include "kernels/halves.hpp"
+
+namespace halfulp::kernels::cuda::hopper {
+
+using u32 = std::uint32_t;
+using u64 = std::uint64_t;
+
+inline std::byte* shared_at(u32 address) {
+  return on_processor::Block::current()->shared() + address;
+}
+// Where the 128-byte swizzle puts a byte.
+inline u32 swizzled(u32 address) {
+  return address ^ ((address >> 7 & 7) << 4);
+}
+
+// ---------------------------------------------------------------- barriers
+struct Barrier {
+  std::uint16_t arrivals, missing;
+  std::int32_t phase : 1, bytes : 31;
+};
+static_assert(sizeof(Barrier) == 8);
+
+inline Barrier& barrier_at(u32 address) {
+  if (address % 8 != 0) throw std::runtime_error("a barrier is not aligned");
+  return *reinterpret_cast<Barrier*>(shared_at(address));
+}
+inline void settle(Barrier& b) {
+  if (b.missing != 0 || b.bytes != 0) return;
+  b.missing = b.arrivals;
+  b.phase = ~b.phase;
+}
+inline void barrier_make(u32 barrier, int arrivals) {
+  const auto n = static_cast<std::uint16_t>(arrivals);
+  barrier_at(barrier) = {n, n, 0, 0};
+}
+inline void barriers_made() {}
+inline void arrive_expecting(u32 barrier, u32 bytes) {
+  Barrier& b = barrier_at(barrier);
+  if (b.missing == 0) throw std::runtime_error("more threads arrive than a barrier was made for");
+  b.bytes += static_cast<std::int32_t>(bytes);
+  --b.missing;
+  settle(b);
+}
+inline void arrive(u32 barrier) {
+  arrive_expecting(barrier, 0);
+}
+
+struct Copies {
+  std::deque<std::pair<u32, std::function<void()>>> waiting;  // by barrier
+
+  static Copies& of_block() {
+    static Copies copies;
+    return copies;
+  }
+  void ask(u32 barrier, std::function<void()> copy) {
+    auto* block = on_processor::Block::current();
+    block->at_end(this, [this] {
+      if (!waiting.empty()) throw std::runtime_error("a copy that nobody waited for");
+    });
+    if (!block->late()) return copy();
+    waiting.emplace_back(barrier, std::move(copy));
+  }
+  void finish(u32 barrier) {
+    for (auto it = waiting.begin(); it != waiting.end();) {
+      if (it->first != barrier) {
+        ++it;
+        continue;
+      }
+      const auto copy = std::move(it->second);
+      it = waiting.erase(it);
+      copy();
+    }
+  }
+};
+
+inline void wait(u32 barrier, u32 parity) {
+  on_processor::Block::current()->wait_for([=] {
+    Copies::of_block().finish(barrier);
+    return (static_cast<u32>(barrier_at(barrier).phase) & 1) != parity;
+  });
+}
+
+// ---------------------------------------------------------------- the copy engine
+inline std::byte* element_at(const CUtensorMap& map, const std::int64_t (&at)[4]) {
+  std::byte* p = map.base;
+  for (int i = 0; i < 4; ++i) {
+    if (at[i] < 0 || at[i] >= static_cast<std::int64_t>(map.extents[i])) return nullptr;
+    p += at[i] * static_cast<std::int64_t>(map.strides[i]);
+  }
+  return p;
+}
+template <class F>
+void each_element(const CUtensorMap& map, int x, int y, int z, int w, u32 shared, F f) {
+  if (shared % 128 != 0) throw std::runtime_error("a box is not aligned in shared memory");
+  for (u32 r = 0; r < map.rows; ++r)
+    for (u32 i = 0; i < 64; ++i)
+      f(element_at(map, {x + static_cast<int>(i), y + static_cast<std::int64_t>(r), z, w}),
+        shared_at(swizzled(shared + 128 * r + 2 * i)));
+}
+inline void complete(u32 barrier, u32 bytes) {
+  Barrier& b = barrier_at(barrier);
+  b.bytes -= static_cast<std::int32_t>(bytes);
+  settle(b);
+}
+inline void load_box(u32 to, const CUtensorMap* map, int x, int y, int z, int w, u32 barrier) {
+  Copies::of_block().ask(barrier, [=] {
+    each_element(*map, x, y, z, w, to, [](const std::byte* global, std::byte* shared) {
+      if (global == nullptr)
+        std::memset(shared, 0, 2);
+      else
+        std::memcpy(shared, global, 2);
+    });
+    complete(barrier, 128 * map->rows);
+  });
+}
+inline void load_run(u32 to, const void* from, u32 bytes, u32 barrier) {
+  if (to % 16 != 0 || reinterpret_cast<std::uintptr_t>(from) % 16 != 0 || bytes % 16 != 0)
+    throw std::runtime_error("a run of bytes is not aligned");
+  Copies::of_block().ask(barrier, [=] {
+    std::memcpy(shared_at(to), from, bytes);
+    complete(barrier, bytes);
+  });
+}
+inline void store_box(const CUtensorMap* map, int x, int y, int z, int w, u32 from) {
+  each_element(*map, x, y, z, w, from, [](std::byte* global, const std::byte* shared) {
+    if (global != nullptr) std::memcpy(global, shared, 2);
+  });
+}
+inline void stores_commit() {}
+inline void stores_read() {}
+inline void fetch_map(const CUtensorMap* /*map*/) {}
+inline void publish_shared() {}
+
+// ---------------------------------------------------------------- registers
+template <int n>
+void take_registers() {}
+template <int n>
+void give_registers() {}
+
+inline void store_matrices(u32 line, u32 a, u32 b, u32 c, u32 d) {
+  const auto lines = on_processor::Block::current()->exchange(line);
+  const u32 words[4] = {a, b, c, d}, lane = threadIdx.x % 32;
+  for (u32 i = 0; i < 4; ++i)
+    std::memcpy(shared_at(lines[8 * i + lane / 4] + 4 * (lane % 4)), &words[i], 4);
+}
+
+// ---------------------------------------------------------------- products
+inline u64 operand(u32 address, u32 panel = 16) {
+  return u64{(address >> 4) & 0x3FFF} | u64{panel >> 4} << 16 | u64{1024 >> 4} << 32 | u64{1} << 62;
+}
+inline u64 further(u64 operand, u32 bytes) {
+  return operand + (bytes >> 4);
+}
+inline u32 address_of(u64 operand) {
+  return static_cast<u32>(operand & 0x3FFF) << 4;
+}
+inline u32 panel_of(u64 operand) {
+  return static_cast<u32>(operand >> 16 & 0x3FFF) << 4;
+}
+
+struct Products {
+  std::deque<std::vector<std::function<void()>>> groups;
+  std::vector<std::function<void()>> open;
+
+  static Products& of_thread() {
+    static std::map<unsigned, Products> all;
+    auto* block = on_processor::Block::current();
+    block->at_end(&all, [] {
+      for (const auto& [thread, products] : all)
+        if (!products.open.empty() || !products.groups.empty())
+          throw std::runtime_error("a product that nobody waited for");
+    });
+    return all[block->thread()];
+  }
+  void ask(std::function<void()> product) {
+    if (!on_processor::Block::current()->late()) product(), product = [] {};
+    open.push_back(std::move(product));
+  }
+};
+inline void products_begin() {}
+inline void products_commit() {
+  Products& p = Products::of_thread();
+  p.groups.push_back(std::exchange(p.open, {}));
+}
+template <int n>
+void products_wait() {
+  Products& p = Products::of_thread();
+  while (p.groups.size() > n) {
+    for (const auto& product : p.groups.front()) product();
+    p.groups.pop_front();
+  }
+  __syncwarp();  // a warp waits as one
+}
+template <int n>
+void pin(float (&/*d*/)[n]) {}
+
+inline float exp2_fast(float x) {
+  const float y = std::exp2(x);
+  return y < 0x1p-126f ? 0 : y;
+}
+
+template <class T>
+u32 narrow_pair(float low, float high) {
+  return static_cast<u32>(narrow<T>(low).code) | static_cast<u32>(narrow<T>(high).code) << 16;
+}
+struct Bfloat16 {
+  using Number = kernels::Bfloat16;
+  static u32 pair(float low, float high) { return narrow_pair<Number>(low, high); }
+};
+struct Binary16 {
+  using Number = kernels::Binary16;
+  static u32 pair(float low, float high) { return narrow_pair<Number>(low, high); }
+};
+
+template <class T, int n>
+struct Product {
+  using Number = typename T::Number;
+  struct Lane {
+    float a[2][16];  // of rows r and r + 8 of this thread
+    u32 row, column;
+  };
+  static Lane lane() {
+    const u32 t = threadIdx.x % 128;
+    return {{}, 16 * (t / 32) + t % 32 / 4, 2 * (t % 4)};
+  }
+  static float shared_number(u32 address) {
+    Number x;
+    std::memcpy(&x.code, shared_at(swizzled(address)), 2);
+    return widen(x);
+  }
+  // b(k, column)
+  template <class B>
+  static void multiply(float (&d)[n / 2], const Lane& me, bool first, B b) {
+    for (u32 i = 0; i < n / 2; i += 4) {
+      for (u32 c = 0; c < 2; ++c) {
+        float low = first ? 0 : d[i + c], high = first ? 0 : d[i + 2 + c];
+        for (u32 k = 0; k < 16; ++k) {
+          const float y = b(k, 2 * i + me.column + c);
+          low = std::fma(me.a[0][k], y, low);
+          high = std::fma(me.a[1][k], y, high);
+        }
+        d[i + c] = low;
+        d[i + 2 + c] = high;
+      }
+    }
+  }
+  template <bool first>
+  static void rows(float (&d)[n / 2], u64 a, u64 b) {
+    Products::of_thread().ask([&d, a, b, me = lane()]() mutable {
+      for (u32 r = 0; r < 2; ++r)
+        for (u32 k = 0; k < 16; ++k)
+          me.a[r][k] = shared_number(address_of(a) + 128 * (me.row + 8 * r) + 2 * k);
+      multiply(d, me, first,
+               [&](u32 k, u32 c) { return shared_number(address_of(b) + 128 * c + 2 * k); });
+    });
+  }
+  static void columns(float (&d)[n / 2], const u32* a, u64 b) {
+    Lane me = lane();
+    struct Words {
+      u32 at[4];
+    };
+    const auto all = on_processor::Block::current()->exchange(Words{{a[0], a[1], a[2], a[3]}});
+    for (u32 t = 0; t < 4; ++t) {
+      const Words& words = all[threadIdx.x % 32 / 4 * 4 + t];
+      for (u32 i = 0; i < 4; ++i)
+        for (u32 h = 0; h < 2; ++h)
+          me.a[i % 2][8 * (i / 2) + 2 * t + h] =
+              widen(Number{static_cast<std::uint16_t>(words.at[i] >> 16 * h)});
+    }
+    Products::of_thread().ask([&d, b, me] {
+      multiply(d, me, false, [&](u32 k, u32 c) {
+        return shared_number(address_of(b) + panel_of(b) * (c / 64) + 128 * k + c % 64 * 2);
+      });
+    });
+  }
+};
+
+}  // namespace halfulp::kernels::cuda::hopper
