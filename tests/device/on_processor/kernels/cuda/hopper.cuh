@@ -3,7 +3,7 @@
 // barrier, a product when its group is waited for. So what takes them for done too early, or reuses
 // their operands, has other results in one of both.
 //
-// Products are sums of binary32, in the order of k, rounded each time.
+// Products are sums of binary32, in the order of k, each product and sum rounded.
 #pragma once
 
 #include <deque>
@@ -237,35 +237,42 @@ struct Product {
     const u32 t = threadIdx.x % 128;
     return {{}, 16 * (t / 32) + t % 32 / 4, 2 * (t % 4)};
   }
-  static float shared_number(u32 address) {
-    Number x;
-    std::memcpy(&x.code, shared_at(swizzled(address)), 2);
-    return widen(x);
+  // m numbers of 16 bits, which stand in one piece of a line.
+  template <u32 m>
+  static void widened(u32 address, float* to) {
+    Number x[m];
+    std::memcpy(x, shared_at(swizzled(address)), sizeof(x));
+    for (u32 i = 0; i < m; ++i) to[i] = widen(x[i]);
   }
-  // b(k, column)
+  // b(column, to) writes columns `column` and the next: to[k][0] and to[k][1].
   template <class B>
   static void multiply(float (&d)[n / 2], const Lane& me, bool first, B b) {
     for (u32 i = 0; i < n / 2; i += 4) {
-      for (u32 c = 0; c < 2; ++c) {
-        float low = first ? 0 : d[i + c], high = first ? 0 : d[i + 2 + c];
-        for (u32 k = 0; k < 16; ++k) {
-          const float y = b(k, 2 * i + me.column + c);
-          low = std::fma(me.a[0][k], y, low);
-          high = std::fma(me.a[1][k], y, high);
-        }
-        d[i + c] = low;
-        d[i + 2 + c] = high;
-      }
+      float y[16][2], sums[2][2];
+      b(2 * i + me.column, y);
+      for (u32 r = 0; r < 2; ++r)
+        for (u32 c = 0; c < 2; ++c) sums[r][c] = first ? 0 : d[i + 2 * r + c];
+      for (u32 k = 0; k < 16; ++k)
+        for (u32 r = 0; r < 2; ++r)
+          for (u32 c = 0; c < 2; ++c) sums[r][c] += me.a[r][k] * y[k][c];
+      for (u32 r = 0; r < 2; ++r)
+        for (u32 c = 0; c < 2; ++c) d[i + 2 * r + c] = sums[r][c];
     }
   }
   template <bool first>
   static void rows(float (&d)[n / 2], u64 a, u64 b) {
     Products::of_thread().ask([&d, a, b, me = lane()]() mutable {
-      for (u32 r = 0; r < 2; ++r)
-        for (u32 k = 0; k < 16; ++k)
-          me.a[r][k] = shared_number(address_of(a) + 128 * (me.row + 8 * r) + 2 * k);
-      multiply(d, me, first,
-               [&](u32 k, u32 c) { return shared_number(address_of(b) + 128 * c + 2 * k); });
+      const auto line = [](u64 from, u32 row, float* to) {
+        for (u32 k = 0; k < 16; k += 8) widened<8>(address_of(from) + 128 * row + 2 * k, to + k);
+      };
+      for (u32 r = 0; r < 2; ++r) line(a, me.row + 8 * r, me.a[r]);
+      multiply(d, me, first, [&](u32 column, float(&to)[16][2]) {
+        for (u32 c = 0; c < 2; ++c) {
+          float numbers[16];
+          line(b, column + c, numbers);
+          for (u32 k = 0; k < 16; ++k) to[k][c] = numbers[k];
+        }
+      });
     });
   }
   static void columns(float (&d)[n / 2], const u32* a, u64 b) {
@@ -282,8 +289,9 @@ struct Product {
               widen(Number{static_cast<std::uint16_t>(words.at[i] >> 16 * h)});
     }
     Products::of_thread().ask([&d, b, me] {
-      multiply(d, me, false, [&](u32 k, u32 c) {
-        return shared_number(address_of(b) + panel_of(b) * (c / 64) + 128 * k + c % 64 * 2);
+      multiply(d, me, false, [&](u32 column, float(&to)[16][2]) {
+        const u32 first = address_of(b) + panel_of(b) * (column / 64) + column % 64 * 2;
+        for (u32 k = 0; k < 16; ++k) widened<2>(first + 128 * k, to[k]);
       });
     });
   }
