@@ -9,9 +9,9 @@
 // A operands of the next products without a way through memory. One thread keeps the copy engine
 // busy with streamed tiles, as far ahead as shared memory has room.
 //
-// What overlaps: x of the next tile, the sums' products of this one and y of the next are queued in
-// this order; exponentials run as soon as x is there, beside the rest. While one warpgroup makes e
-// the products of the other run.
+// What overlaps: x of the next tile, the sums' products of this one and, where registers suffice, y
+// of the next are queued in this order; exponentials run as soon as x is there, beside the rest.
+// While one warpgroup makes e the products of the other run.
 #include "kernels/cuda/attention_backward.hpp"
 
 #include <cmath>
@@ -50,8 +50,7 @@ struct Work {
   int group;  // of these, so many are worked on at a time, so that what they stream stays in the L2
 };
 
-// Shared memory: bytes from an address that is a multiple of 1024. `early` queues y before
-// exponentials.
+// Shared memory: bytes from an address that is a multiple of 1024.
 template <int width, bool of_keys>
 struct Layout {
   static constexpr int columns = of_keys ? 64 : 128;
@@ -166,7 +165,8 @@ __global__ void __launch_bounds__(128 * (groups + 1), 1)
     gradient_kernel(const __grid_constant__ Work w) {
   using L = Layout<width, of_keys>;
   constexpr int columns = L::columns, stages = L::stages, panels = width / 64;
-  // All at once need 2 · columns registers of x, y, P and E (dq has no P), and the sums.
+  // Whether y of the next tile is queued before this one's exponentials: x, y, P and E (dq has no P)
+  // and the sums are then all alive at once, and ptxas has 240 registers for them and the rest.
   constexpr bool early = (of_keys ? 3 * columns / 2 + width : 5 * columns / 4 + width / 2) < 200;
   extern __shared__ std::byte memory[];
   const u32 unaligned = static_cast<u32>(__cvta_generic_to_shared(memory));
