@@ -165,8 +165,8 @@ __global__ void __launch_bounds__(128 * (groups + 1), 1)
     gradient_kernel(const __grid_constant__ Work w) {
   using L = Layout<width, of_keys>;
   constexpr int columns = L::columns, stages = L::stages, panels = width / 64;
-  // Whether y of the next tile is queued before this one's exponentials: x, y, P and E (dq has no P)
-  // and the sums are then all alive at once, and ptxas has 240 registers for them and the rest.
+  // Whether y of the next tile is queued before this one's exponentials: x, y, P and E (dq has no
+  // P) and the sums are then all alive at once, and ptxas has 240 registers for them and the rest.
   constexpr bool early = (of_keys ? 3 * columns / 2 + width : 5 * columns / 4 + width / 2) < 200;
   extern __shared__ std::byte memory[];
   const u32 unaligned = static_cast<u32>(__cvta_generic_to_shared(memory));

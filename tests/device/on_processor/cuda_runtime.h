@@ -5,7 +5,8 @@
 // does not show.
 //
 // A block's threads are coroutines that run in turn from one wait to the next, in ascending order
-// and in descending order by turns: a barrier that is missing changes results. If all wait in vain
+// and in descending order by turns (the first one too, every third block): a barrier that is
+// missing changes results. If all wait in vain
 // the launch throws. Blocks run one after the other. translate.py rewrites launches and dynamic
 // shared memory.
 #pragma once
@@ -76,7 +77,7 @@ class Block {
       fibers_[t].uc_link = &scheduler_;
       makecontext(&fibers_[t], start, 0);
     }
-    for (bool forward = true; left_ != 0; forward = !forward) {
+    for (bool forward = blocks_++ / 3 % 2 == 0; left_ != 0; forward = !forward) {
       bool any = false;
       for (unsigned k = 0; k < threads && !failure_; ++k) {
         thread_ = forward ? k : threads - 1 - k;
@@ -85,7 +86,7 @@ class Block {
         threadIdx = dim3(thread_);
         waits_[thread_] = {Wait::ended};
         swapcontext(&scheduler_, &fibers_[thread_]);
-        if (waits_[thread_].kind == Wait::ended) --left_;
+        if (waits_[thread_].kind == Wait::ended) leave();
       }
       if (failure_) std::rethrow_exception(failure_);
       if (arrived_ != 0 && arrived_ == left_) {
@@ -106,24 +107,23 @@ class Block {
     return result_;
   }
 
-  // What each lane of this thread's warp gave.
+  // What each living lane of this thread's warp gave.
   template <class T>
   std::array<T, 32> exchange(const T& mine) {
     static_assert(sizeof(T) <= most_exchanged);
     Warp& warp = warps_[thread_ / 32];
     const unsigned generation = warp.generation, side = generation % 2;
     std::memcpy(warp.given[side][thread_ % 32].data(), &mine, sizeof(T));
-    if (++warp.arrived == warp.lanes) {
-      warp.arrived = 0;
-      ++warp.generation;
-    } else {
-      yield({Wait::warp, generation});
-    }
+    ++warp.arrived;
+    settle(warp);
+    if (warp.generation == generation) yield({Wait::warp, generation});
     std::array<T, 32> all{};
-    for (unsigned i = 0; i < warp.lanes; ++i)
-      std::memcpy(&all[i], warp.given[side][i].data(), sizeof(T));
+    for (unsigned i = 0; i < 32; ++i) std::memcpy(&all[i], warp.given[side][i].data(), sizeof(T));
     return all;
   }
+
+  // Until the living threads of this thread's warp have come here, all of them.
+  void meet() { exchange(0); }
 
   // Until `done`, which must live as long.
   void wait_for(const std::function<bool()>& done) {
@@ -156,6 +156,17 @@ class Block {
     std::array<std::array<std::byte, most_exchanged>, 32> given[2];
   };
 
+  static void settle(Warp& warp) {
+    if (warp.arrived == 0 || warp.arrived != warp.lanes) return;
+    warp.arrived = 0;
+    ++warp.generation;
+  }
+  void leave() {
+    --left_;
+    Warp& warp = warps_[thread_ / 32];
+    --warp.lanes;
+    settle(warp);
+  }
   bool ready(const Wait& wait) const {
     switch (wait.kind) {
       case Wait::block: return generation_ != wait.generation;
@@ -186,7 +197,7 @@ class Block {
   std::vector<Warp> warps_;
   std::vector<std::byte> shared_;
   std::map<const void*, std::function<void()>> ends_;
-  unsigned thread_ = 0, left_ = 0, arrived_ = 0, generation_ = 0;
+  unsigned thread_ = 0, blocks_ = 0, left_ = 0, arrived_ = 0, generation_ = 0;
   bool votes_ = true, result_ = true, late_ = false;
   std::exception_ptr failure_;
 };
@@ -343,9 +354,8 @@ inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, 
   return cudaSuccess;
 }
 template <class Kernel>
-cudaError_t cudaFuncSetAttribute(Kernel /*kernel*/, cudaFuncAttribute /*attribute*/,
-                                 int /*value*/) {
-  return cudaSuccess;
+cudaError_t cudaFuncSetAttribute(Kernel /*kernel*/, cudaFuncAttribute /*attribute*/, int bytes) {
+  return bytes <= 227 * 1024 ? cudaSuccess : static_cast<cudaError_t>(1);
 }
 inline cudaError_t cudaDriverGetVersion(int* version) {
   *version = 0;
@@ -364,16 +374,18 @@ inline cudaError_t cudaFree(void* p) {
   std::free(p);
   return cudaSuccess;
 }
-template <class T>
-cudaError_t cudaMallocAsync(T** p, std::size_t n, cudaStream_t /*stream*/) {
-  return cudaMalloc(p, n);
-}
-inline cudaError_t cudaFreeAsync(void* p, cudaStream_t /*stream*/) {
-  return cudaFree(p);
-}
 inline cudaError_t cudaMemset(void* p, int value, std::size_t n) {
   std::memset(p, value, n);
   return cudaSuccess;
+}
+// Poisoned, since a pool gives back what others have written.
+template <class T>
+cudaError_t cudaMallocAsync(T** p, std::size_t n, cudaStream_t /*stream*/) {
+  cudaMalloc(p, n);
+  return cudaMemset(*p, 0xA5, n);
+}
+inline cudaError_t cudaFreeAsync(void* p, cudaStream_t /*stream*/) {
+  return cudaFree(p);
 }
 inline cudaError_t cudaMemsetAsync(void* p, int value, std::size_t n,
                                    cudaStream_t /*stream*/ = nullptr) {
