@@ -31,10 +31,9 @@ using namespace hopper;
 using halfulp::cuda::require_launched;
 
 constexpr float infinity = __builtin_huge_valf();
-constexpr int groups = 2, block_rows = 64 * groups;
-
-// λ and δ of a head's queries, each `padded` to a multiple of this with λ = +∞, under which p = 0.
-constexpr int stats_step = 128;
+// λ and δ of a head's queries, each `padded` to a multiple of this with λ = +∞, under which p = 0:
+// of whole tiles and of whole blocks of own rows.
+constexpr int stats_step = 384;
 
 struct Work {
   CUtensorMap own[2], streamed[2];  // (width, rows, heads, batch), boxes of one panel
@@ -53,6 +52,7 @@ struct Work {
 // Shared memory: bytes from an address that is a multiple of 1024.
 template <int width, bool of_keys>
 struct Layout {
+  static constexpr int groups = 2, block_rows = 64 * groups;
   static constexpr int columns = of_keys ? 64 : 128;
   static constexpr int stages = !of_keys && width == 128 ? 2 : 4;
   static constexpr u32 own_bytes = 64 * width * 2;  // of one warpgroup
@@ -83,7 +83,7 @@ __device__ Task task_of(const Work& w) {
   const int row = group * w.group + rest - block * together;
   if constexpr (causal && !of_keys) block = w.blocks - 1 - block;
   Task t;
-  t.first = block * block_rows;
+  t.first = block * L::block_rows;
   t.begin = 0;
   int end = w.streamed_rows;
   if constexpr (of_keys) {
@@ -97,7 +97,8 @@ __device__ Task task_of(const Work& w) {
     t.batch = row / w.heads;
     t.head = row - t.batch * w.heads;
     t.head_kv = t.head / (w.heads / w.heads_kv);
-    if constexpr (causal) end = max(0, min(end, min(t.first + block_rows, w.own_rows) + w.offset));
+    if constexpr (causal)
+      end = max(0, min(end, min(t.first + L::block_rows, w.own_rows) + w.offset));
   }
   t.end = max(t.begin, (end + L::columns - 1) / L::columns);
   return t;
@@ -161,13 +162,14 @@ __device__ void store_sum(const Work& w, int which, const Task& t, int head, int
 }
 
 template <class T, int width, bool of_keys, bool causal>
-__global__ void __launch_bounds__(128 * (groups + 1), 1)
+__global__ void __launch_bounds__(128 * (Layout<width, of_keys>::groups + 1), 1)
     gradient_kernel(const __grid_constant__ Work w) {
   using L = Layout<width, of_keys>;
-  constexpr int columns = L::columns, stages = L::stages, panels = width / 64;
+  constexpr int groups = L::groups, columns = L::columns, stages = L::stages, panels = width / 64;
   // Whether y of the next tile is queued before this one's exponentials: x, y, P and E (dq has no
   // P) and the sums are then all alive at once, and ptxas has 240 registers for them and the rest.
-  constexpr bool early = (of_keys ? 3 * columns / 2 + width : 5 * columns / 4 + width / 2) < 200;
+  constexpr bool early =
+      (of_keys ? 3 * columns / 2 + width : 5 * columns / 4 + width / 2) < (groups == 2 ? 200 : 120);
   extern __shared__ std::byte memory[];
   const u32 unaligned = static_cast<u32>(__cvta_generic_to_shared(memory));
   const u32 base = (unaligned + 1023) / 1024 * 1024;
@@ -189,7 +191,7 @@ __global__ void __launch_bounds__(128 * (groups + 1), 1)
   __syncthreads();
 
   if (warpgroup == 0) {
-    give_registers<24>();
+    give_registers<groups == 2 ? 24 : 32>();
     if (threadIdx.x != 0 || all == 0) return;
     const int own_head = of_keys ? t.head_kv : t.head;
     arrive_expecting(base + L::own_full, 2 * groups * L::own_bytes);
@@ -222,7 +224,7 @@ __global__ void __launch_bounds__(128 * (groups + 1), 1)
       }
     }
   } else {
-    take_registers<240>();
+    take_registers<groups == 2 ? 240 : 160>();
     const int me = warpgroup - 1, warp = static_cast<int>(threadIdx.x) % 128 / 32;
     const int lane = static_cast<int>(threadIdx.x) % 32;
     const int first = t.first + 64 * me + 16 * warp;  // own row of the warp
@@ -460,7 +462,7 @@ void launch(const AttentionBackward& a, const Arrays& arrays, const float* stats
                  ? static_cast<int>(s.keys) - static_cast<int>(s.queries)
                  : 0;
   w.padded = padded;
-  w.blocks = (w.own_rows + block_rows - 1) / block_rows;
+  w.blocks = (w.own_rows + L::block_rows - 1) / L::block_rows;
   w.rows = static_cast<int>(own_heads * s.batch);
   int device = 0, l2 = 0;
   require(cudaGetDevice(&device), "cudaGetDevice");
@@ -476,7 +478,7 @@ void launch(const AttentionBackward& a, const Arrays& arrays, const float* stats
   require(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, L::bytes),
           "cudaFuncSetAttribute");
   const auto grid = static_cast<unsigned>(w.blocks * w.rows);
-  kernel<<<grid, 128 * (groups + 1), L::bytes, stream>>>(w);
+  kernel<<<grid, 128 * (L::groups + 1), L::bytes, stream>>>(w);
   require_launched("attention's gradients");
 }
 
