@@ -29,8 +29,9 @@ inline u32 swizzled(u32 address) {
 
 // ---------------------------------------------------------------- barriers
 struct Barrier {
-  std::uint16_t arrivals, missing;
-  std::int32_t phase : 1, bytes : 31;
+  std::uint8_t arrivals, missing;
+  std::uint16_t phase;  // its parity
+  std::uint32_t bytes;
 };
 static_assert(sizeof(Barrier) == 8);
 
@@ -41,17 +42,17 @@ inline Barrier& barrier_at(u32 address) {
 inline void settle(Barrier& b) {
   if (b.missing != 0 || b.bytes != 0) return;
   b.missing = b.arrivals;
-  b.phase = ~b.phase;
+  b.phase = b.phase == 0 ? 1 : 0;
 }
 inline void barrier_make(u32 barrier, int arrivals) {
-  const auto n = static_cast<std::uint16_t>(arrivals);
+  const auto n = static_cast<std::uint8_t>(arrivals);
   barrier_at(barrier) = {n, n, 0, 0};
 }
 inline void barriers_made() {}
 inline void arrive_expecting(u32 barrier, u32 bytes) {
   Barrier& b = barrier_at(barrier);
   if (b.missing == 0) throw std::runtime_error("more threads arrive than a barrier was made for");
-  b.bytes += static_cast<std::int32_t>(bytes);
+  b.bytes += bytes;
   --b.missing;
   settle(b);
 }
@@ -90,7 +91,7 @@ struct Copies {
 inline void wait(u32 barrier, u32 parity) {
   on_processor::Block::current()->wait_for([=] {
     Copies::of_block().finish(barrier);
-    return (static_cast<u32>(barrier_at(barrier).phase) & 1) != parity;
+    return barrier_at(barrier).phase != parity;
   });
 }
 
@@ -113,7 +114,7 @@ void each_element(const CUtensorMap& map, int x, int y, int z, int w, u32 shared
 }
 inline void complete(u32 barrier, u32 bytes) {
   Barrier& b = barrier_at(barrier);
-  b.bytes -= static_cast<std::int32_t>(bytes);
+  b.bytes -= bytes;
   settle(b);
 }
 inline void load_box(u32 to, const CUtensorMap* map, int x, int y, int z, int w, u32 barrier) {
