@@ -9,9 +9,10 @@
 // A operands of the next products without a way through memory. One thread keeps the copy engine
 // busy with streamed tiles, as far ahead as shared memory has room.
 //
-// What overlaps: x of the next tile, the sums' products of this one and, where registers suffice, y
-// of the next are queued in this order; exponentials run as soon as x is there, beside the rest.
-// While one warpgroup makes e the products of the other run.
+// What overlaps: x of the next tile, the product of `first` of this one and y of the next are
+// queued in this order; exponentials run as soon as x is there, beside the rest. As soon as P is
+// there the product of `second` is queued, and e is made beside it. What one warpgroup must wait
+// for, the other's products fill.
 #include "kernels/cuda/attention_backward.hpp"
 
 #include <cmath>
@@ -53,8 +54,8 @@ struct Work {
 template <int width, bool of_keys>
 struct Layout {
   static constexpr int groups = 2, block_rows = 64 * groups;
-  static constexpr int columns = of_keys ? 64 : 128;
-  static constexpr int stages = !of_keys && width == 128 ? 2 : 4;
+  static constexpr int columns = width == 64 ? (of_keys ? 64 : 128) : of_keys ? 48 : 64;
+  static constexpr int stages = 4;
   static constexpr u32 own_bytes = 64 * width * 2;  // of one warpgroup
   static constexpr u32 tile_bytes = columns * width * 2;
   static constexpr u32 stats_bytes = of_keys ? columns * 4 : 0;
@@ -166,10 +167,6 @@ __global__ void __launch_bounds__(128 * (Layout<width, of_keys>::groups + 1), 1)
     gradient_kernel(const __grid_constant__ Work w) {
   using L = Layout<width, of_keys>;
   constexpr int groups = L::groups, columns = L::columns, stages = L::stages, panels = width / 64;
-  // Whether y of the next tile is queued before this one's exponentials: x, y, P and E (dq has no
-  // P) and the sums are then all alive at once, and ptxas has 240 registers for them and the rest.
-  constexpr bool early =
-      (of_keys ? 3 * columns / 2 + width : 5 * columns / 4 + width / 2) < (groups == 2 ? 200 : 120);
   extern __shared__ std::byte memory[];
   const u32 unaligned = static_cast<u32>(__cvta_generic_to_shared(memory));
   const u32 base = (unaligned + 1023) / 1024 * 1024;
@@ -264,12 +261,9 @@ __global__ void __launch_bounds__(128 * (Layout<width, of_keys>::groups + 1), 1)
         queue_scores<T, width, columns>(y, b, further(d, stage * L::tile_bytes));
         products_commit();
       };
-      const auto queue_sums = [&](u32 of_stage) {
+      const auto queue_first = [&](u32 of_stage) {
         pin(sum_first);
-        pin(sum_second);
         products_begin();
-        if constexpr (of_keys)
-          queue_sum<T, width, columns>(sum_second, p, further(d, of_stage * L::tile_bytes));
         queue_sum<T, width, columns>(sum_first, e, further(c, of_stage * L::tile_bytes));
         products_commit();
       };
@@ -285,8 +279,8 @@ __global__ void __launch_bounds__(128 * (Layout<width, of_keys>::groups + 1), 1)
       pin(sum_first);
       pin(sum_second);
       queue_x();
-      if constexpr (early) queue_y();
-      products_wait<early ? 1 : 0>();
+      queue_y();
+      products_wait<1>();
       pin(x);
       for (int n = 0;; ++n) {
         const int at = j * columns;
@@ -321,12 +315,17 @@ __global__ void __launch_bounds__(128 * (Layout<width, of_keys>::groups + 1), 1)
         pin(x);
         // Complete already; a loop, above which exponentials stay (attention-gpu.md).
         wait(base + L::full + 8 * stage, parity);
-        products_wait<early ? 1 : 0>();
+        products_wait<1>();
         pin(sum_first);
-        pin(sum_second);
         if (n > 0 && lane == 0) arrive(base + L::empty + 8 * (stage == 0 ? stages - 1 : stage - 1));
-        if constexpr (!early) queue_y();
-        products_wait<0>();
+        if constexpr (of_keys) {
+          round_pairs<T>(x, p);
+          pin(sum_second);
+          products_begin();
+          queue_sum<T, width, columns>(sum_second, p, further(d, stage * L::tile_bytes));
+          products_commit();
+        }
+        products_wait<of_keys ? 1 : 0>();
         pin(y);
 #pragma unroll
         for (int i = 0; i < columns / 2; i += 4) {
@@ -343,8 +342,11 @@ __global__ void __launch_bounds__(128 * (Layout<width, of_keys>::groups + 1), 1)
           }
         }
         if (masked) cut(y, begin, end);
-        if constexpr (of_keys) round_pairs<T>(x, p);
         round_pairs<T>(y, e);
+        if constexpr (of_keys) {  // now, so that P and what is queued next are not alive at once
+          products_wait<0>();
+          pin(sum_second);
+        }
         if (n + 1 == all) break;
 
         const u32 before = stage;
@@ -352,15 +354,14 @@ __global__ void __launch_bounds__(128 * (Layout<width, of_keys>::groups + 1), 1)
         if (++j == t.end) j = t.begin;
         wait(base + L::full + 8 * stage, parity);
         queue_x();
-        queue_sums(before);
-        if constexpr (early) queue_y();
-        products_wait<early ? 2 : 1>();
+        queue_first(before);
+        queue_y();
+        products_wait<2>();
         pin(x);
       }
-      queue_sums(stage);
+      queue_first(stage);
       products_wait<0>();
       pin(sum_first);
-      pin(sum_second);
     }
 
     const float scale[2] = {w.scale, w.scale}, one[2] = {1, 1};

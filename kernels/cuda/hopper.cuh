@@ -161,6 +161,8 @@ struct Binary16 {
 template <class T, int n>
 struct Product;
 
+#define HALFULP_D24 \
+  "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23"
 #define HALFULP_D32                                                                \
   "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21," \
   "%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
@@ -196,6 +198,12 @@ struct Product;
                    : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));                   \
     }                                                                                       \
   };
+HALFULP_PRODUCT(Bfloat16, "bf16", 48, HALFULP_D24, "%24", "%25", "%26", "%27", "%28",
+                HALFULP_F4(d, 0), HALFULP_F4(d, 4), HALFULP_F4(d, 8), HALFULP_F4(d, 12),
+                HALFULP_F4(d, 16), HALFULP_F4(d, 20))
+HALFULP_PRODUCT(Binary16, "f16", 48, HALFULP_D24, "%24", "%25", "%26", "%27", "%28",
+                HALFULP_F4(d, 0), HALFULP_F4(d, 4), HALFULP_F4(d, 8), HALFULP_F4(d, 12),
+                HALFULP_F4(d, 16), HALFULP_F4(d, 20))
 HALFULP_PRODUCT(Bfloat16, "bf16", 64, HALFULP_D32, "%32", "%33", "%34", "%35", "%36",
                 HALFULP_F32(d, 0))
 HALFULP_PRODUCT(Binary16, "f16", 64, HALFULP_D32, "%32", "%33", "%34", "%35", "%36",
@@ -209,5 +217,6 @@ HALFULP_PRODUCT(Binary16, "f16", 128, HALFULP_D64, "%64", "%65", "%66", "%67", "
 #undef HALFULP_F4
 #undef HALFULP_D64
 #undef HALFULP_D32
+#undef HALFULP_D24
 
 }  // namespace halfulp::kernels::cuda::hopper

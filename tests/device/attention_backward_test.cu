@@ -367,7 +367,7 @@ constexpr u64 guard = 4096;  // elements before and after every output
 // How much of a device a launch takes: of a processor one thread.
 struct Scale {
   unsigned blocks = 4096, threads = 256, row_threads = 128;
-  u64 elements = u64{1} << 22, pairs = u64{1} << 24, rows = u64{1} << 16;  // the most of a case
+  u64 elements = u64{1} << 23, pairs = u64{1} << 24, rows = u64{1} << 16;  // the most of a case
 };
 
 struct Memory {
@@ -592,15 +592,18 @@ int main(int argc, char** argv) {
             .element = element, .mask = mask, .scale = 1 / std::sqrt(static_cast<float>(width))};
         a.shape.width = width;
         if (small) {
-          // One with a tile for each warpgroup and more, one whose tiles fill all stages again.
-          const std::array<u64, 2> shapes[] = {{1, 1}, {3, 17}, {130, 66}, {65, 140}, {300, 9}};
-          for (int i = 0; i < 2; ++i) {
-            const auto& [queries, keys] = shapes[seed * 2 % 5];
-            const bool large = queries + keys > 100;
-            a.shape = {large ? u64{1} : u64{7}, 2, large ? 1 + seed % 2 : 1, queries, keys, width};
-            run(memory, a, static_cast<Data>(seed % 4), static_cast<int>(seed % 3), seed, totals);
+          for (const Data data : {Data::normal, Data::zero_rows, Data::huge, Data::special}) {
+            const bool few = data == Data::huge;  // one key, beside 127 that are none
+            a.shape = {data == Data::special ? kinds : 1, 2, 1, 3, few ? u64{1} : 17, width};
+            run(memory, a, data, static_cast<int>(seed % 3), seed, totals);
             ++seed;
           }
+          // More than a tile of keys, of queries, and more tiles than there are stages.
+          const std::array<u64, 2> shapes[] = {{65, 140}, {130, 66}, {300, 9}};
+          const auto& [queries, keys] = shapes[seed % 3];
+          a.shape = {1, 2, 1 + seed % 2, queries, keys, width};
+          run(memory, a, Data::normal, static_cast<int>(seed / 3 % 3), seed, totals);
+          ++seed;
         } else {
           const u64 lengths[] = {1, 2, 3, 17, 64, 127, 128, 129, 1000};
           for (const u64 queries : lengths) {

@@ -125,13 +125,13 @@ MUTANTS = {
 OF_TIME = {
     "a stage is given back before its sums": (
         BACKWARD,
-        "products_wait<early ? 1 : 0>();\n        pin(sum_first);",
+        "products_wait<1>();\n        pin(sum_first);",
         "products_wait<2>();\n        pin(sum_first);",
     ),
-    "weights are used before they are waited for": (
+    "scores are used before they are waited for": (
         BACKWARD,
-        "products_wait<early ? 2 : 1>();",
-        "products_wait<3>();",
+        "products_wait<2>();\n        pin(x);",
+        "products_wait<3>();\n        pin(x);",
     ),
     "tiles are used before they are there": (
         BACKWARD,

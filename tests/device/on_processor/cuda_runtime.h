@@ -52,10 +52,11 @@ class Block {
     return block;
   }
 
-  void run(unsigned threads, std::size_t shared, bool late, const std::function<void()>& body) {
+  void run(unsigned threads, std::size_t shared, unsigned launch,
+           const std::function<void()>& body) {
     constexpr std::size_t stack = std::size_t{1} << 16;
     body_ = &body;
-    late_ = late;
+    launch_ = launch;
     current() = this;
     failure_ = nullptr;
     ends_ = {};
@@ -138,9 +139,10 @@ class Block {
   }
 
   unsigned thread() const { return thread_; }
-  // What a GPU does by itself (copies, products) happens when it is asked for, or as late as it
-  // may: by turns, from launch to launch of a kernel.
-  bool late() const { return late_; }
+  // What a GPU does by itself happens when it is asked for, or as late as it may: from launch to
+  // launch of a kernel neither, both, products alone and copies alone are late.
+  bool copies_are_late() const { return launch_ % 2 != 0; }
+  bool products_are_late() const { return launch_ % 4 == 1 || launch_ % 4 == 2; }
   // Called once when all threads have ended.
   void at_end(const void* key, std::function<void()> f) { ends_[key] = std::move(f); }
 
@@ -197,8 +199,8 @@ class Block {
   std::vector<Warp> warps_;
   std::vector<std::byte> shared_;
   std::map<const void*, std::function<void()>> ends_;
-  unsigned thread_ = 0, blocks_ = 0, left_ = 0, arrived_ = 0, generation_ = 0;
-  bool votes_ = true, result_ = true, late_ = false;
+  unsigned thread_ = 0, blocks_ = 0, left_ = 0, arrived_ = 0, generation_ = 0, launch_ = 0;
+  bool votes_ = true, result_ = true;
   std::exception_ptr failure_;
 };
 
@@ -213,11 +215,11 @@ struct Launch {
   void operator()(Arguments... arguments) const {
     static Block block;
     static std::map<Kernel, unsigned> launches;
-    const bool late = launches[kernel]++ % 2 != 0;
+    const unsigned launch = launches[kernel]++;
     for (unsigned y = 0; y < blocks.y; ++y) {
       for (unsigned x = 0; x < blocks.x; ++x) {
         blockIdx = dim3(x, y), blockDim = dim3(threads), gridDim = blocks;
-        block.run(threads, shared, late, [&] { kernel(arguments...); });
+        block.run(threads, shared, launch, [&] { kernel(arguments...); });
       }
     }
   }

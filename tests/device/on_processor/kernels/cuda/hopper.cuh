@@ -1,7 +1,7 @@
 // kernels/cuda/hopper.cuh as cuda_runtime.h beside this runs it. Copies and products happen when
 // they are asked for, or in other launches as late as they may: a copy when a thread waits for its
 // barrier, a product when its group is waited for. So what takes them for done too early, or reuses
-// their operands, has other results in one of both.
+// their operands, has other results in one of them.
 //
 // Products are sums of binary32, in the order of k, each product and sum rounded.
 #pragma once
@@ -72,7 +72,7 @@ struct Copies {
     block->at_end(this, [this] {
       if (!waiting.empty()) throw std::runtime_error("a copy that nobody waited for");
     });
-    if (!block->late()) return copy();
+    if (!block->copies_are_late()) return copy();
     waiting.emplace_back(barrier, std::move(copy));
   }
   void finish(u32 barrier) {
@@ -188,7 +188,7 @@ struct Products {
     return all[block->thread()];
   }
   void ask(std::function<void()> product) {
-    if (!on_processor::Block::current()->late()) product(), product = [] {};
+    if (!on_processor::Block::current()->products_are_late()) product(), product = [] {};
     open.push_back(std::move(product));
   }
 };
