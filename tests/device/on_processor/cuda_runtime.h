@@ -139,10 +139,10 @@ class Block {
   }
 
   unsigned thread() const { return thread_; }
-  // What a GPU does by itself happens when it is asked for, or as late as it may: from launch to
-  // launch of a kernel neither, both, products alone and copies alone are late.
+  // What a GPU does by itself happens when it is asked for, or as late as it may: copies in every
+  // other launch of a kernel, products in those between. (Both late would hide each other.)
   bool copies_are_late() const { return launch_ % 2 != 0; }
-  bool products_are_late() const { return launch_ % 4 == 1 || launch_ % 4 == 2; }
+  bool products_are_late() const { return launch_ % 2 == 0; }
   // Called once when all threads have ended.
   void at_end(const void* key, std::function<void()> f) { ends_[key] = std::move(f); }
 

@@ -1,7 +1,8 @@
-// kernels/cuda/hopper.cuh as cuda_runtime.h beside this runs it. Copies and products happen when
-// they are asked for, or in other launches as late as they may: a copy when a thread waits for its
-// barrier, a product when its group is waited for. So what takes them for done too early, or reuses
-// their operands, has other results in one of them.
+// kernels/cuda/hopper.cuh as cuda_runtime.h beside this runs it. In every other launch of a kernel
+// copies happen as late as they may, when a thread waits for their barrier, and products when they
+// are asked for; in those between it is the other way, and products happen when their group is
+// waited for. So what takes one of them for done too early, or reuses operands too early, has other
+// results in one of two runs.
 //
 // Products are sums of binary32, in the order of k, each product and sum rounded.
 #pragma once
