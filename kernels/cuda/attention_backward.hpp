@@ -23,7 +23,7 @@
 //   a score of +∞) makes NaN the query's dq, and dk and dv of all keys that it sees. NaN in dout_i
 //   or a v_j that is seen makes dq_i and all dk_j of the query NaN, and dv in dout's columns.
 // - Numbers that are not seen are multiplied by 0: NaN and infinities in them reach what shares a
-//   tile of 128 x 128 (or 64) queries and keys of which one pair is seen, as in the forward pass.
+//   tile of at most 128 x 128 queries and keys of which one pair is seen, as in the forward pass.
 #pragma once
 
 #include "kernels/cuda/attention.hpp"
