@@ -383,18 +383,30 @@ struct Memory {
     const u64 n = s.elements * 2 + 2 * guard;
     for (u16** p :
          {&q, &k, &v, &dout, &out, &got[0], &got[1], &got[2], &again[0], &again[1], &again[2]})
-      CHECK(cudaMalloc(p, n * 2));
-    CHECK(cudaMalloc(&lse, s.rows * 4));
-    CHECK(cudaMalloc(&pairs.empty, s.rows * 4));
+      take(p, n);
+    take(&lse, s.rows);
+    take(&pairs.empty, s.rows);
     for (double** p : {&pairs.p, &pairs.ds, &pairs.p_error, &pairs.ds_error, &pairs.magnitude,
                        &pairs.base_p, &pairs.base_ds})
-      CHECK(cudaMalloc(p, s.pairs * 8));
+      take(p, s.pairs);
     for (Results& r : results)
-      for (double** p : {&r.value, &r.bound, &r.few, &r.baseline})
-        CHECK(cudaMalloc(p, s.elements * 8));
-    CHECK(cudaMalloc(&tally, 3 * sizeof(Tally)));
-    CHECK(cudaMalloc(&count, sizeof(unsigned long long)));
+      for (double** p : {&r.value, &r.bound, &r.few, &r.baseline}) take(p, s.elements);
+    take(&tally, 3);
+    take(&count, 1);
   }
+  ~Memory() {
+    for (void* p : taken) cudaFree(p);
+  }
+  Memory(const Memory&) = delete;
+  Memory& operator=(const Memory&) = delete;
+
+ private:
+  template <class T>
+  void take(T** p, u64 n) {
+    CHECK(cudaMalloc(p, n * sizeof(T)));
+    taken.push_back(*p);
+  }
+  std::vector<void*> taken;
 };
 
 // layout 0: (batch, row, head), packed; 1: (batch, head, row), packed; 2: gaps everywhere.
