@@ -15,6 +15,7 @@
 #include <stdexcept>
 
 #include "emu/arrays/cuda/launch.cuh"
+#include "kernels/cuda/attention_host.hpp"
 #include "kernels/cuda/hopper.cuh"
 
 namespace halfulp::kernels::cuda {
@@ -83,12 +84,6 @@ __device__ bool task_at(const Work& w, int round, Task& t) {
   if constexpr (causal) seen = max(0, min(seen, min(t.first + rows, w.queries) + w.offset));
   t.tiles = (seen + columns - 1) / columns;
   return true;
-}
-
-__device__ float exp2_fast(float x) {  // at most 2 units in the last place off; 0 below 2^-126
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
 }
 
 constexpr float infinity = __builtin_huge_valf();
@@ -368,53 +363,6 @@ __global__ void __launch_bounds__(128 * (groups + 1), 1)
 
 // ---------------------------------------------------------------- host
 
-void require(cudaError_t error, const char* what) {
-  if (error != cudaSuccess)
-    throw std::runtime_error(std::string("attention: ") + what + ": " + cudaGetErrorString(error));
-}
-
-using Encode = decltype(&cuTensorMapEncodeTiled);
-
-Encode encode() {
-  static const Encode function = [] {
-    void* found = nullptr;
-    cudaDriverEntryPointQueryResult result{};
-    require(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000,
-                                             cudaEnableDefault, &result),
-            "cuTensorMapEncodeTiled");
-    if (result != cudaDriverEntryPointSuccess || found == nullptr)
-      throw std::runtime_error(
-          "attention needs a driver with cuTensorMapEncodeTiled (CUDA 12 or later)");
-    return reinterpret_cast<Encode>(found);
-  }();
-  return function;
-}
-
-CUtensorMap map_of(const Attention& a, const void* p, const AttentionStrides& s, std::size_t rows,
-                   std::size_t heads, u32 box) {
-  const cuuint64_t extents[4] = {a.shape.width, std::max<std::size_t>(rows, 1), heads,
-                                 a.shape.batch};
-  // Along an extent of 1 any stride is right.
-  const auto bytes = [](std::int64_t stride, std::size_t extent) {
-    return extent == 1 ? cuuint64_t{16} : static_cast<cuuint64_t>(stride) * 2;
-  };
-  const cuuint64_t strides[3] = {bytes(s.row, extents[1]), bytes(s.head, heads),
-                                 bytes(s.batch, a.shape.batch)};
-  const cuuint32_t boxes[4] = {64, box, 1, 1}, steps[4] = {1, 1, 1, 1};
-  CUtensorMap map;
-  const CUresult result =
-      encode()(&map,
-               a.element == Element::bfloat16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
-                                              : CU_TENSOR_MAP_DATA_TYPE_FLOAT16,
-               4, const_cast<void*>(p), extents, strides, boxes, steps,
-               CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-               CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  if (result != CUDA_SUCCESS)
-    throw std::runtime_error("attention: cuTensorMapEncodeTiled failed with error " +
-                             std::to_string(static_cast<int>(result)));
-  return map;
-}
-
 template <class T, int width, int groups, int columns, int stages, bool causal>
 void launch(const Attention& a, const void* q, const void* k, const void* v, void* out, float* lse,
             cudaStream_t stream) {
@@ -472,6 +420,8 @@ void launch_typed(const Attention& a, const void* q, const void* k, const void* 
     launch_masked<T, 128, 2, 128, 2>(a, q, k, v, out, lse, stream);
 }
 
+}  // namespace
+
 std::optional<std::string> problem_with_strides(const char* name, const AttentionStrides& s,
                                                 std::size_t rows, std::size_t heads,
                                                 std::size_t batch) {
@@ -490,8 +440,6 @@ std::optional<std::string> problem_with_strides(const char* name, const Attentio
   }
   return std::nullopt;
 }
-
-}  // namespace
 
 std::optional<std::string> problem_with(const Attention& a) {
   const AttentionShape& s = a.shape;
@@ -544,16 +492,7 @@ void attention(const Attention& a, const void* q, const void* k, const void* v, 
   if (const auto problem = problem_with(a)) throw std::invalid_argument(*problem);
   if (a.shape.batch == 0 || a.shape.heads == 0 || a.shape.queries == 0) return;
   check_arrays(a, q, k, v, out);
-  int device = 0, major = 0, minor = 0;
-  require(cudaGetDevice(&device), "cudaGetDevice");
-  require(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
-          "cudaDeviceGetAttribute");
-  require(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device),
-          "cudaDeviceGetAttribute");
-  if (major != 9 || minor != 0)
-    throw std::runtime_error(
-        "attention on the device needs compute capability 9.0 (Hopper); this GPU has " +
-        std::to_string(major) + "." + std::to_string(minor));
+  require_hopper();
   const auto handle = static_cast<cudaStream_t>(stream);
   if (a.element == Element::bfloat16)
     launch_typed<Bfloat16>(a, q, k, v, out, lse, handle);

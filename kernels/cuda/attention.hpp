@@ -67,6 +67,11 @@ constexpr AttentionStrides packed_strides(std::size_t rows, std::size_t heads, s
 // Why `attention` would refuse, as a sentence.
 std::optional<std::string> problem_with(const Attention& a);
 
+// The same of one array's strides; of all that it may refuse in them.
+std::optional<std::string> problem_with_strides(const char* name, const AttentionStrides& s,
+                                                std::size_t rows, std::size_t heads,
+                                                std::size_t batch);
+
 // lse (batch, heads, queries), packed, may be null. Arrays are aligned to 16 bytes and do not
 // overlap. Queued on `stream`; nothing waits. Throws std::invalid_argument with a sentence for what
 // it does not take, and std::runtime_error where the GPU is another or with CUDA's message.

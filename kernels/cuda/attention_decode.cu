@@ -24,6 +24,7 @@ namespace {
 using halfulp::cuda::require_launched;
 using hopper::Bfloat16;
 using hopper::Binary16;
+using hopper::exp2_fast;
 using hopper::u32;
 
 constexpr float infinity = __builtin_huge_valf();
@@ -40,12 +41,6 @@ struct Work {
   int part, count;                           // keys of a part; parts
   int rows;                                  // heads · batch
 };
-
-__device__ float exp2_fast(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
 
 __device__ uint4 load_once(const std::uint16_t* p) {
   uint4 v;

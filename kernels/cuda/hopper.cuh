@@ -56,6 +56,14 @@ __device__ inline void load_box(u32 to, const CUtensorMap* map, int x, int y, in
       "l"(map), "r"(x), "r"(y), "r"(z), "r"(w), "r"(barrier)
       : "memory");
 }
+// A run of bytes; addresses and their number are multiples of 16.
+__device__ inline void load_run(u32 to, const void* from, u32 bytes, u32 barrier) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::
+          "r"(to),
+      "l"(from), "r"(bytes), "r"(barrier)
+      : "memory");
+}
 __device__ inline void store_box(const CUtensorMap* map, int x, int y, int z, int w, u32 from) {
   asm volatile(
       "cp.async.bulk.tensor.4d.global.shared::cta.bulk_group [%0, {%1, %2, %3, %4}], [%5];" ::"l"(
@@ -124,6 +132,13 @@ __device__ inline void pin(float (&d)[n]) {
   for (int i = 0; i < n; ++i) asm volatile("" : "+f"(d[i])::"memory");
 }
 
+__device__ inline float exp2_fast(
+    float x) {  // at most 2 units in the last place off; 0 below 2^-126
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
 struct Bfloat16 {
   __device__ static u32 pair(float low, float high) {
     u32 both;
@@ -146,6 +161,8 @@ struct Binary16 {
 template <class T, int n>
 struct Product;
 
+#define HALFULP_D24 \
+  "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23"
 #define HALFULP_D32                                                                \
   "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21," \
   "%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
@@ -181,6 +198,12 @@ struct Product;
                    : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));                   \
     }                                                                                       \
   };
+HALFULP_PRODUCT(Bfloat16, "bf16", 48, HALFULP_D24, "%24", "%25", "%26", "%27", "%28",
+                HALFULP_F4(d, 0), HALFULP_F4(d, 4), HALFULP_F4(d, 8), HALFULP_F4(d, 12),
+                HALFULP_F4(d, 16), HALFULP_F4(d, 20))
+HALFULP_PRODUCT(Binary16, "f16", 48, HALFULP_D24, "%24", "%25", "%26", "%27", "%28",
+                HALFULP_F4(d, 0), HALFULP_F4(d, 4), HALFULP_F4(d, 8), HALFULP_F4(d, 12),
+                HALFULP_F4(d, 16), HALFULP_F4(d, 20))
 HALFULP_PRODUCT(Bfloat16, "bf16", 64, HALFULP_D32, "%32", "%33", "%34", "%35", "%36",
                 HALFULP_F32(d, 0))
 HALFULP_PRODUCT(Binary16, "f16", 64, HALFULP_D32, "%32", "%33", "%34", "%35", "%36",
@@ -194,5 +217,6 @@ HALFULP_PRODUCT(Binary16, "f16", 128, HALFULP_D64, "%64", "%65", "%66", "%67", "
 #undef HALFULP_F4
 #undef HALFULP_D64
 #undef HALFULP_D32
+#undef HALFULP_D24
 
 }  // namespace halfulp::kernels::cuda::hopper

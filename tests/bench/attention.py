@@ -1,10 +1,11 @@
 """Attention of kernels/cuda/attention.hpp beside torch's backends, on one GPU in one run.
 
-    python tests/bench/attention.py build/device/tests/libhalfulp_attention.so [--json FILE] [--quick]
+    python tests/bench/attention.py build/device/tests/libhalfulp_attention.so [--backward] [--json FILE] [--quick]
 
 Operands are normal random numbers in the layout (batch, row, head, width). Launches of all are interleaved in rounds; a
 time is the median over them, between events of a stream that is kept full. Attention is counted in operations,
-4 · batch · heads · queries · keys · width, half of that if causal; decoding (one query) in bytes of k and v.
+4 · batch · heads · queries · keys · width, half of that if causal; decoding (one query) in bytes of k and v. --backward
+has the gradients instead, in 2.5 times these operations whatever a backend makes (ours 3.5 times).
 Needs torch and a Hopper GPU.
 """
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
     import torch
 
+    Arrays = tuple[torch.Tensor | None, ...]
+
 ROUNDS, LAUNCHES = 6, 5
 
 
@@ -42,42 +45,63 @@ class Case:
     causal: bool = False
     dtype: str = "bfloat16"
 
-    def operations(self) -> float:
+    def operations(self, *, backward: bool = False) -> float:
         whole = 4 * self.batch * self.heads * self.queries * self.keys * self.width
-        return whole / 2 if self.causal else whole
+        return whole * (2.5 if backward else 1) / (2 if self.causal else 1)
 
     def bytes_of_keys(self) -> float:
         return 4 * self.batch * self.heads_kv * self.keys * self.width
 
 
-def library(path: str) -> Callable[..., None]:
-    """halfulp_attention of the library, on tensors (batch, row, head, width) and the current stream."""
+def called(
+    function: Callable[..., bytes | None], arrays: Arrays, causal: bool, *rest: object
+) -> None:
+    """A function of the library, on tensors (batch, row, head, width) of which the first two are q and k, and rest."""
     import torch
 
-    function = ctypes.CDLL(path).halfulp_attention
-    function.restype = ctypes.c_char_p
+    q, k = (x for x in arrays[:2] if x is not None)
+    batch, queries, heads, width = q.shape
+    shape = (ctypes.c_uint64 * 6)(batch, heads, k.shape[2], queries, k.shape[1], width)
+    with_strides = [x for x in arrays if x is not None and x.dim() == 4]
+    numbers = [x.stride(i) for x in with_strides for i in (0, 1, 2)]
+    problem = function(
+        0 if q.dtype == torch.bfloat16 else 1,
+        shape,
+        (ctypes.c_int64 * len(numbers))(*numbers),
+        2 if causal else 0,
+        ctypes.c_float(1 / math.sqrt(width)),
+        *(None if x is None else ctypes.c_void_p(x.data_ptr()) for x in arrays),
+        *rest,
+        ctypes.c_void_p(torch.cuda.current_stream().cuda_stream),
+    )
+    if problem:
+        raise RuntimeError(problem.decode())
 
-    def call(
-        q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, out: torch.Tensor, causal: bool
+
+class Library:
+    """The library's functions, on tensors (batch, row, head, width) and the current stream."""
+
+    def __init__(self, path: str) -> None:
+        functions = ctypes.CDLL(path)
+        self._forward = functions.halfulp_attention
+        self._backward = functions.halfulp_attention_backward
+        self._forward.restype = self._backward.restype = ctypes.c_char_p
+
+    def forward(
+        self,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        out: torch.Tensor,
+        causal: bool,
+        lse: torch.Tensor | None = None,
     ) -> None:
-        batch, queries, heads, width = q.shape
-        shape = (ctypes.c_uint64 * 6)(batch, heads, k.shape[2], queries, k.shape[1], width)
-        strides = (ctypes.c_int64 * 12)(*[x.stride(i) for x in (q, k, v, out) for i in (0, 1, 2)])
-        problem = function(
-            0 if q.dtype == torch.bfloat16 else 1,
-            shape,
-            strides,
-            2 if causal else 0,
-            ctypes.c_float(1 / math.sqrt(width)),
-            *(ctypes.c_void_p(x.data_ptr()) for x in (q, k, v, out)),
-            None,
-            0 if queries == 1 else -1,
-            ctypes.c_void_p(torch.cuda.current_stream().cuda_stream),
-        )
-        if problem:
-            raise RuntimeError(problem.decode())
+        parts = 0 if q.shape[1] == 1 else -1
+        called(self._forward, (q, k, v, out, lse), causal, parts)
 
-    return call
+    def backward(self, *arrays: torch.Tensor, causal: bool) -> None:
+        """q, k, v, out, lse, dout, dq, dk, dv."""
+        called(self._backward, arrays, causal)
 
 
 def backends() -> dict[str, Callable[..., torch.Tensor]]:
@@ -142,9 +166,68 @@ def read_rate() -> float:
     return 2**32 / times({"sum": lambda: x.sum()})["sum"]
 
 
-def measure(
-    ours: dict[str, Callable[..., None]], case: Case, others: list[str]
+def row_of(
+    case: Case, seconds: dict[str, float], ours: dict[str, Library], apart: dict[str, object]
 ) -> dict[str, object]:
+    best = min((name for name in seconds if name not in ours), key=lambda name: seconds[name])
+    first = next(iter(ours))
+    return {
+        **asdict(case),
+        "microseconds": {name: round(s * 1e6, 2) for name, s in seconds.items()},
+        "best": best,
+        "ratio": round(seconds[best] / seconds[first], 3),
+        "largest_difference": apart,
+    }
+
+
+def measure_backward(ours: dict[str, Library], case: Case, others: list[str]) -> dict[str, object]:
+    """Ours from our own forward pass; theirs from theirs, by autograd. Differences are of the largest gradient."""
+    import warnings
+
+    import torch
+
+    warnings.filterwarnings("ignore", module=__name__)
+    dtype = getattr(torch, case.dtype)
+
+    def normal(rows: int, heads: int) -> torch.Tensor:
+        return torch.randn(case.batch, rows, heads, case.width, device="cuda", dtype=dtype)
+
+    q, dout = (normal(case.queries, case.heads) for _ in range(2))
+    k, v = (normal(case.keys, case.heads_kv) for _ in range(2))
+    calls: dict[str, Callable[[], object]] = {}
+    want: tuple[torch.Tensor, ...] = ()
+    for name in others:
+        if name == "math" and case.queries > 1024:
+            continue  # the matrices of all heads take too much memory and time
+        leaves = tuple(x.detach().requires_grad_() for x in (q, k, v))
+        try:
+            out = backends()[name](*leaves, case.causal)
+            found = torch.autograd.grad(out, leaves, dout, retain_graph=True)
+        except RuntimeError:  # no kernel for it, or no memory
+            continue
+        want = want or found
+        calls[name] = lambda out=out, leaves=leaves: torch.autograd.grad(
+            out, leaves, dout, retain_graph=True
+        )
+    apart: dict[str, object] = {}
+    for name, one in ours.items():
+        out = torch.empty_like(q)
+        lse = torch.empty(case.batch, case.heads, case.queries, device="cuda")
+        one.forward(q, k, v, out, case.causal, lse)
+        gradients = tuple(torch.full_like(x, math.nan) for x in (q, k, v))
+        call = lambda one=one, arrays=(q, k, v, out, lse, dout, *gradients): one.backward(  # noqa: E731
+            *arrays, causal=case.causal
+        )
+        call()
+        apart[name] = [
+            ((x.float() - y.float()).abs().max() / y.float().abs().max()).item()
+            for x, y in zip(gradients, want, strict=True)
+        ]
+        calls[name] = call
+    return row_of(case, times(calls), ours, apart)
+
+
+def measure(ours: dict[str, Library], case: Case, others: list[str]) -> dict[str, object]:
     import warnings
 
     import torch
@@ -168,22 +251,13 @@ def measure(
             except RuntimeError:  # no kernel for it, or no memory
                 continue
             calls[name] = lambda call=call: call(q, k, v, case.causal)
-        apart = {}
-        for name, call in ours.items():
+        apart: dict[str, object] = {}
+        for name, one in ours.items():
             out.fill_(math.nan)
-            call(q, k, v, out, case.causal)
+            one.forward(q, k, v, out, case.causal)
             apart[name] = (out.float() - want.float()).abs().max().item()
-            calls[name] = lambda call=call: call(q, k, v, out, case.causal)
-        seconds = times(calls)
-    best = min((name for name in seconds if name not in ours), key=lambda name: seconds[name])
-    first = next(iter(ours))
-    return {
-        **asdict(case),
-        "microseconds": {name: round(s * 1e6, 2) for name, s in seconds.items()},
-        "best": best,
-        "ratio": round(seconds[best] / seconds[first], 3),
-        "largest_difference": apart,
-    }
+            calls[name] = lambda one=one: one.forward(q, k, v, out, case.causal)
+        return row_of(case, times(calls), ours, apart)
 
 
 def where() -> dict[str, str]:
@@ -220,11 +294,30 @@ def cases(quick: bool) -> list[Case]:
     return [*found, Case(16, 64, 8, 1, 16384, 128)]
 
 
+def backward_cases(quick: bool) -> list[Case]:
+    shapes = [(4, 4096)] if quick else [(16, 1024), (4, 4096), (1, 16384)]
+    found = [
+        Case(batch, 16, 16, rows, rows, width, causal)
+        for width in (64, 128)
+        for causal in (False, True)
+        for batch, rows in shapes
+    ]
+    if quick:
+        return found
+    found += [
+        Case(4, 16, 16, 4096, 4096, width, causal, "float16")
+        for width in (64, 128)
+        for causal in (False, True)
+    ]
+    return [*found, Case(4, 32, 8, 4096, 4096, 128, True)]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("library", nargs="+", help="with halfulp_attention; [NAME=]PATH")
+    parser.add_argument("--backward", action="store_true", help="the gradients")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write everything there, as JSON")
     parser.add_argument("--quick", action="store_true", help="few shapes, against flash and cudnn")
     options = parser.parse_args()
@@ -232,7 +325,7 @@ def main() -> int:
     ours = {}
     for one in options.library:
         name, _, path = one.rpartition("=")
-        ours[name or "halfulp"] = library(path)
+        ours[name or "halfulp"] = Library(path)
     others = ["flash", "cudnn"] if options.quick else ["flash", "cudnn", "efficient", "math"]
     result: dict[str, object] = {
         **where(),
@@ -246,10 +339,11 @@ def main() -> int:
         f"{'dtype':9} batch heads kv queries   keys width causal  {columns}  ratio to the best of torch"
     )
     rows = []
-    for case in cases(options.quick):
-        row = measure(ours, case, others)
+    backward = options.backward
+    for case in backward_cases(options.quick) if backward else cases(options.quick):
+        row = (measure_backward if backward else measure)(ours, case, others)
         rows.append(row)
-        work = case.operations() if case.queries > 1 else case.bytes_of_keys()
+        work = case.operations(backward=backward) if case.queries > 1 else case.bytes_of_keys()
         rates = " ".join(f"{work / row['microseconds'].get(n, math.nan) / 1e6:9.2f}" for n in names)
         print(
             f"{case.dtype:9} {case.batch:5} {case.heads:5} {case.heads_kv:2} {case.queries:7} {case.keys:6} "
