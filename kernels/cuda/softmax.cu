@@ -79,18 +79,18 @@ __device__ T from_float(float x) {
 }
 
 template <class T>
+__device__ uint4 narrow_pack(const float (&v)[pack_width<T>]) {
+  if constexpr (sizeof(T) == 4)
+    return narrow(v);
+  else
+    return narrow<T>(v);
+}
+template <class T>
 __device__ void widen_pack(uint4 p, float (&v)[pack_width<T>]) {
   if constexpr (sizeof(T) == 4)
     widen(p, v);
   else
     widen<T>(p, v);
-}
-
-__device__ inline void commit_fetches() {
-  asm volatile("cp.async.commit_group;");
-}
-__device__ inline void wait_for_fetches() {
-  asm volatile("cp.async.wait_group 0;" ::: "memory");
 }
 
 // How rows lie in memory: in packs, all on 16 bytes; in packs that are not, so that they go through
@@ -131,9 +131,14 @@ struct Places {
     }
   }
   __device__ void from_window(const Ragged<T>& of, uint4* w, int pack, int n, float (&v)[W]) const {
-    const T* const p = reinterpret_cast<const T*>(of.in(w, at(pack, 0) - first(pack)));
+    if constexpr (lie == Lie::elements) {
+      const T* const p = reinterpret_cast<const T*>(of.in(w, lane()));
 #pragma unroll
-    for (int j = 0; j < W; ++j) v[j] = to_float(p[lie == Lie::elements ? 32 * j : j]);
+      for (int j = 0; j < W; ++j) v[j] = to_float(p[32 * j]);
+    } else {
+      const Raw raw = of.pack(w, first(pack), lane());
+      widen_pack<T>({raw.words[0], raw.words[1], raw.words[2], raw.words[3]}, v);
+    }
     if (first(pack) + 32 * W <= n) return;
 #pragma unroll
     for (int j = 0; j < W; ++j) {
@@ -158,9 +163,13 @@ struct Places {
   // The window is then in use until the warp meets.
   __device__ void store(const Ragged<T>& to, uint4* w, int pack, int n, const float (&v)[W]) const {
     if (first(pack) >= n) return;
-    T* const p = reinterpret_cast<T*>(to.in(w, at(pack, 0) - first(pack)));
+    if constexpr (lie == Lie::moved_packs) {
+      const uint4 p = narrow_pack<T>(v);
+      return to.store_packs(w, {p.x, p.y, p.z, p.w}, first(pack), lane());
+    }
+    T* const p = reinterpret_cast<T*>(to.in(w, lane()));
 #pragma unroll
-    for (int j = 0; j < W; ++j) p[lie == Lie::elements ? 32 * j : j] = from_float<T>(v[j]);
+    for (int j = 0; j < W; ++j) p[32 * j] = from_float<T>(v[j]);
     __syncwarp();
     to.flush(w, first(pack), lane());
   }

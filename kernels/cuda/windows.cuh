@@ -31,6 +31,13 @@ __device__ inline void fetch_part(void* shared, const void* global, int bytes) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(global), "r"(bytes));
 }
 
+__device__ inline void commit_fetches() {
+  asm volatile("cp.async.commit_group;");
+}
+__device__ inline void wait_for_fetches() {
+  asm volatile("cp.async.wait_group 0;" ::: "memory");
+}
+
 // All lanes of a warp call each function, with `first` the index in the row of the chunk's first
 // element, a multiple of 32·W.
 template <class T>
@@ -47,6 +54,16 @@ class Ragged {
   // Element i of the chunk in its window.
   __device__ Code* in(uint4* window, int i) const {
     return reinterpret_cast<Code*>(window) + s_ + i;
+  }
+
+  // The lane's pack of the chunk: elements first + W·lane … + W − 1, zeros beyond the row.
+  __device__ Raw pack(const uint4* window, int first, int lane) const {
+    const auto* const granules = reinterpret_cast<const Raw*>(window);
+    Raw raw = granules[lane];
+    if (s_ != 0) raw = part_of_two(raw, granules[lane + 1], s_);
+    const int count = n_ - first - lane * W;
+    if (first + chunk > n_) keep_first(raw, count);
+    return raw;
   }
 
   // Begins to fetch the chunk, but for the granule in which the row begins: put_begin puts there
@@ -71,6 +88,24 @@ class Ragged {
     if (s_ != 0 && lane < W) reinterpret_cast<Code*>(window)[lane] = static_cast<Code>(value);
   }
 
+  // Writes a chunk of packs to the row, one of results, by way of a window that no lane reads
+  // before.
+  __device__ void store_packs(uint4* window, const Raw& raw, int first, int lane) const {
+    auto* const packs = reinterpret_cast<Raw*>(window);
+    packs[lane + 1] = raw;  // granule i is a part of places i and i + 1
+    __syncwarp();
+    const int end = min(n_ - first, chunk) + s_, last = end / W;
+    Code* const at = row_ - s_ + lane * W + first;
+    if ((lane != 0 || s_ == 0) && lane < last)
+      *reinterpret_cast<Raw*>(at) = s_ == 0 ? raw : part_of_two(packs[lane], raw, W - s_);
+    // As in flush, from the place of the first pack.
+    const auto* const codes = reinterpret_cast<const Code*>(window + 1) - s_;
+    const int edge = lane >= s_ ? lane : chunk + lane;
+    if (s_ != 0 && lane < W && edge < end) row_[first - s_ + edge] = codes[edge];
+    if (lane < W && last < 32 && (last != 0 || s_ == 0) && last * W + lane < end)
+      row_[first - s_ + last * W + lane] = codes[last * W + lane];
+  }
+
   // Writes the chunk's window to the row, one of results.
   __device__ void flush(const uint4* window, int first, int lane) const {
     Code* const at = row_ - s_ + lane * W + first;
@@ -92,6 +127,34 @@ class Ragged {
   }
 
  private:
+  // W elements from element `by` on of two packs, 0 < by < W.
+  __device__ static Raw part_of_two(const Raw& a, const Raw& b, int by) {
+    constexpr int per_word = 4 / size;
+    const int words = by / per_word;
+    unsigned w[8];
+#pragma unroll
+    for (int m = 0; m < 4; ++m) w[m] = a.words[m], w[4 + m] = b.words[m];
+#pragma unroll
+    for (int m = 0; m < 6; ++m) w[m] = (words & 2) != 0 ? w[m + 2] : w[m];
+#pragma unroll
+    for (int m = 0; m < 5; ++m) w[m] = (words & 1) != 0 ? w[m + 1] : w[m];
+    if constexpr (size == 2) {
+      const unsigned how = (by & 1) != 0 ? 0x5432 : 0x3210;
+#pragma unroll
+      for (int m = 0; m < 4; ++m) w[m] = __byte_perm(w[m], w[m + 1], how);
+    }
+    return {w[0], w[1], w[2], w[3]};
+  }
+  __device__ static void keep_first(Raw& raw, int count) {
+#pragma unroll
+    for (int m = 0; m < 4; ++m) {
+      if constexpr (size == 4)
+        raw.words[m] = m < count ? raw.words[m] : 0;
+      else
+        raw.words[m] &= 2 * m + 1 < count ? 0xffffffffu : 2 * m < count ? 0xffffu : 0;
+    }
+  }
+
   Code* row_;
   int n_, s_;
 };
