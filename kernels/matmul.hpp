@@ -57,17 +57,17 @@ struct MatmulShape {
 // sums, up to 16 for each k. The one rounding of an exact sum is that of the last k.
 struct MatmulSites {
   MatmulShape shape;
-  u64 product(std::size_t row, std::size_t column, std::size_t k) const {
+  constexpr u64 product(std::size_t row, std::size_t column, std::size_t k) const {
     return 2 * ((static_cast<u64>(row) * shape.n + column) * shape.k + k);
   }
-  u64 sum(std::size_t row, std::size_t column, std::size_t k) const {
+  constexpr u64 sum(std::size_t row, std::size_t column, std::size_t k) const {
     return product(row, column, k) + 1;
   }
-  u64 join(std::size_t row, std::size_t column, std::size_t block, std::size_t blocks) const {
+  constexpr u64 join(std::size_t row, std::size_t column, std::size_t block, std::size_t blocks) const {
     return 2 * static_cast<u64>(shape.m) * shape.n * shape.k +
            (static_cast<u64>(row) * shape.n + column) * blocks + block;
   }
-  u64 further(std::size_t row, std::size_t column, std::size_t k, unsigned which) const {
+  constexpr u64 further(std::size_t row, std::size_t column, std::size_t k, unsigned which) const {
     const u64 before = 2 * static_cast<u64>(shape.m) * shape.n * shape.k;
     return before + 8 * product(row, column, k) + which;
   }

@@ -96,26 +96,13 @@ bool by_vectors(const MatmulFormats& formats, Order order, MatmulShape shape, co
 
 }  // namespace
 
-template <class T>
-void matmul(const MatmulFormats& formats, Order order, MatmulShape shape, const T* a, const T* b,
-            const T* c, T* out, Flags* raised, int threads) {
+int significand_bits(const MatmulFormats& formats, Order order, Format of_operands) {
   const bool uses_product = rounds_products(order.kind);
-  for (const Format& f :
-       {formats.accumulator, uses_product ? formats.product : formats.accumulator}) {
-    if (const auto problem = problem_with(f)) throw std::invalid_argument(*problem);
-    if (const auto problem = problem_with(formats.rounding, f))
-      throw std::invalid_argument(*problem);
-  }
-  if (!holds_every_value(container<T>, formats.accumulator)) {
-    throw std::invalid_argument("an array of " + name_of(container<T>) +
-                                " cannot hold every value of " + name_of(formats.accumulator) +
-                                "; use float64 arrays or a narrower accumulator");
-  }
-  const int operand = container<T>.precision;
+  const int operand = of_operands.precision;
   const int inner =
       uses_product && formats.product.precision > operand ? formats.product.precision : operand;
   const auto needs = [&](Operation op, int precision, Format f) {
-    return required_bits(op, precision, f, container<T>.width(), formats.rounding.mode,
+    return required_bits(op, precision, f, of_operands.width(), formats.rounding.mode,
                          formats.random.count);
   };
   int needed = 0;
@@ -133,6 +120,25 @@ void matmul(const MatmulFormats& formats, Order order, MatmulShape shape, const 
   } else {
     at_least(needs(Operation::fma, operand, formats.accumulator));
   }
+  return needed;
+}
+
+template <class T>
+void matmul(const MatmulFormats& formats, Order order, MatmulShape shape, const T* a, const T* b,
+            const T* c, T* out, Flags* raised, int threads) {
+  const bool uses_product = rounds_products(order.kind);
+  for (const Format& f :
+       {formats.accumulator, uses_product ? formats.product : formats.accumulator}) {
+    if (const auto problem = problem_with(f)) throw std::invalid_argument(*problem);
+    if (const auto problem = problem_with(formats.rounding, f))
+      throw std::invalid_argument(*problem);
+  }
+  if (!holds_every_value(container<T>, formats.accumulator)) {
+    throw std::invalid_argument("an array of " + name_of(container<T>) +
+                                " cannot hold every value of " + name_of(formats.accumulator) +
+                                "; use float64 arrays or a narrower accumulator");
+  }
+  const int needed = significand_bits(formats, order, container<T>);
   if (needed > width_of<u128>) {
     throw std::invalid_argument(too_wide(needed));
   }

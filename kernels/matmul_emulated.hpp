@@ -16,6 +16,9 @@ struct MatmulFormats {
   RandomStream random{};
 };
 
+// The bits that significands need for every operation, the operands being values of `operand`.
+int significand_bits(const MatmulFormats& formats, Order order, Format operand);
+
 // out (m, n) = a (m, k) · b (k, n) [+ c (m, n)], row-major; T is float or double and must hold
 // every value of the accumulator's format. c may be null. `raised`, where given, becomes the flags
 // raised anywhere; without it the product may go by matmul_rounded.hpp or matmul_exact.hpp,

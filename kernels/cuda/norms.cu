@@ -5,13 +5,15 @@
 
 #include "emu/arrays/cuda/launch.cuh"
 #include "kernels/cuda/packs.cuh"
+#include "kernels/cuda/windows.cuh"
 
 // A row is read once, into registers: thread t of a row's `Threads` holds the elements
 // (c·Threads + t)·N … + N − 1 for c = 0 … Chunks − 1, N elements in 16 bytes. So element k belongs
 // to lane k mod (Threads·N), as norms.hpp has it, and lanes that are neighbours are added first
 // within a thread, then across threads by exchanges. A warp has a row of up to 1024 binary32 (2048
 // halves) for itself; wider rows take a block, and beyond 16384 a block that reads the row three
-// times.
+// times. Rows that are not packs on 16 bytes, all of them, go through windows of shared memory: the
+// same elements in each thread, so the same bits.
 namespace halfulp::kernels::cuda {
 namespace {
 
@@ -72,25 +74,42 @@ __device__ inline void add_squares(const Raw& x, int at, int n, float mean, floa
   }
 }
 
+// Of weights and biases, which most often lie on 16 bytes themselves.
+template <bool aligned, class T, int N = pack_size<T>>
+__device__ inline Raw load_factor(const void* of, int at, int n) {
+  const T* const p = static_cast<const T*>(of);
+  if (!aligned && at + N <= n && reinterpret_cast<std::uintptr_t>(p) % 16 == 0)
+    return load<true, T>(p, at, n);
+  return load<aligned, T>(p, at, n);
+}
+
+// The pack's results.
 template <bool centred, bool aligned, class T, int N = pack_size<T>>
-__device__ inline void finish(const Rows& r, const Raw& x, T* y, int at, float mean, float scale) {
-  float v[N];
+__device__ inline void finish(const Rows& r, const Raw& x, int at, float mean, float scale,
+                              float (&v)[N]) {
 #pragma unroll
   for (int j = 0; j < N; ++j) {
     const float value = widen<T>(x, j);
     v[j] = __fmul_rn(centred ? __fsub_rn(value, mean) : value, scale);
   }
   if (r.weight != nullptr) {
-    const Raw w = load<aligned, T>(static_cast<const T*>(r.weight), at, r.n);
+    const Raw w = load_factor<aligned, T>(r.weight, at, r.n);
 #pragma unroll
     for (int j = 0; j < N; ++j) v[j] = __fmul_rn(v[j], widen<T>(w, j));
   }
   if (centred && r.bias != nullptr) {
-    const Raw b = load<aligned, T>(static_cast<const T*>(r.bias), at, r.n);
+    const Raw b = load_factor<aligned, T>(r.bias, at, r.n);
 #pragma unroll
     for (int j = 0; j < N; ++j) v[j] = __fadd_rn(v[j], widen<T>(b, j));
   }
-  store<aligned, T>(y, at, r.n, v);
+}
+
+template <class T>
+__device__ inline Raw narrowed(const float* v) {
+  Raw raw;
+#pragma unroll
+  for (int j = 0; j < 4; ++j) raw.words[j] = narrow(v + j * pack_size<T> / 4, T{});
+  return raw;
 }
 
 __device__ inline float inverse_root(float squares, float count, float epsilon) {
@@ -126,8 +145,28 @@ __global__ void __launch_bounds__(block_size<Threads>, 1024 / block_size<Threads
   const auto first = [](int c) { return (c * Threads + static_cast<int>(threadIdx.x)) * N; };
   Raw v[Chunks];
   float lanes[N] = {};
+  // Through windows: those of this warp, and its part of the row's chunks.
+  extern __shared__ uint4 staged[];
+  const int lane = static_cast<int>(threadIdx.x) % 32, warps = blockDim.x * blockDim.y / 32,
+            warp = static_cast<int>(threadIdx.y * blockDim.x + threadIdx.x) / 32;
+  const auto window = [&](int c) { return staged + (c * warps + warp) * window_granules; };
+  const auto begin = [&](int c) { return first(c) - lane * N; };
+  if constexpr (aligned) {
 #pragma unroll
-  for (int c = 0; c < Chunks; ++c) v[c] = load<aligned, T>(x, first(c), r.n);
+    for (int c = 0; c < Chunks; ++c) v[c] = load<true, T>(x, first(c), r.n);
+  } else {
+    const Ragged<T> of(x, r.n);
+#pragma unroll
+    for (int c = 0; c < Chunks; ++c)
+      if (begin(c) < r.n) of.fetch(window(c), begin(c), lane);
+    commit_fetches();
+    if (begin(0) == 0) of.put_begin(window(0), of.begin(lane), lane);
+    wait_for_fetches();
+    __syncwarp();
+#pragma unroll
+    for (int c = 0; c < Chunks; ++c) v[c] = of.pack(window(c), begin(c), lane);
+    __syncwarp();
+  }
   const auto count = static_cast<float>(r.n);
   float mean = 0;
   if constexpr (centred) {
@@ -146,7 +185,14 @@ __global__ void __launch_bounds__(block_size<Threads>, 1024 / block_size<Threads
   forget_all<T, Chunks>(v);
   T* y = static_cast<T*>(r.y) + row * r.n;
 #pragma unroll
-  for (int c = 0; c < Chunks; ++c) finish<centred, aligned, T>(r, v[c], y, first(c), mean, scale);
+  for (int c = 0; c < Chunks; ++c) {
+    float results[N];
+    finish<centred, aligned, T>(r, v[c], first(c), mean, scale, results);
+    if constexpr (aligned)
+      store<true, T>(y, first(c), r.n, results);
+    else if (begin(c) < r.n)
+      Ragged<T>(y, r.n).store_packs(window(c), narrowed<T>(results), begin(c), lane);
+  }
 }
 
 template <class T, int Threads, bool centred, bool aligned>
@@ -159,18 +205,52 @@ __global__ void __launch_bounds__(Threads) rows_read_thrice(Rows r) {
   float lanes[N] = {};
   const auto count = static_cast<float>(r.n);
   float mean = 0;
+  // f(pack, its first element) in order. Through two windows of each warp in turn: the next chunk
+  // is fetched while f works on one.
+  __shared__ uint4 staged[aligned ? 1 : Threads / 32 * 2 * window_granules];
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  uint4* const windows = staged + (aligned ? 0 : threadIdx.x / 32 * 2 * window_granules);
+  const auto each_pack = [&](auto f) {
+    if constexpr (aligned) {
+      for (int at = begin; at < r.n; at += stride) f(load<true, T>(x, at, r.n), at, windows);
+    } else {
+      const Ragged<T> of(x, r.n);
+      const int from = begin - lane * N;
+      if (from < r.n) of.fetch(windows, from, lane);
+      commit_fetches();
+      if (from == 0) of.put_begin(windows, of.begin(lane), lane);
+      int turn = 0;
+      for (int at = from; at < r.n; at += stride, turn ^= 1) {
+        wait_for_fetches();
+        __syncwarp();
+        const Raw raw = of.pack(windows + turn * window_granules, at, lane);
+        if (r.n - at > stride) of.fetch(windows + (turn ^ 1) * window_granules, at + stride, lane);
+        commit_fetches();
+        __syncwarp();
+        f(raw, at + lane * N, windows + turn * window_granules);
+        __syncwarp();
+      }
+    }
+  };
   if constexpr (centred) {
-    for (int at = begin; at < r.n; at += stride) add<T>(load<aligned, T>(x, at, r.n), lanes);
+    each_pack([&](const Raw& raw, int, uint4*) { add<T>(raw, lanes); });
     mean = __fdiv_rn(sum_of_lanes<N, Threads>(lanes, shared[0]), count);
 #pragma unroll
     for (int j = 0; j < N; ++j) lanes[j] = 0;
   }
-  for (int at = begin; at < r.n; at += stride)
-    add_squares<centred, aligned, T>(load<aligned, T>(x, at, r.n), at, r.n, mean, lanes);
+  each_pack([&](const Raw& raw, int at, uint4*) {
+    add_squares<centred, aligned, T>(raw, at, r.n, mean, lanes);
+  });
   const float squares = sum_of_lanes<N, Threads>(lanes, shared[1]);
   const float scale = inverse_root(squares, count, r.epsilon);
-  for (int at = begin; at < r.n; at += stride)
-    finish<centred, aligned, T>(r, load<aligned, T>(x, at, r.n), y, at, mean, scale);
+  each_pack([&](const Raw& raw, int at, uint4* window) {
+    float results[N];
+    finish<centred, aligned, T>(r, raw, at, mean, scale, results);
+    if constexpr (aligned)
+      store<true, T>(y, at, r.n, results);
+    else
+      Ragged<T>(y, r.n).store_packs(window, narrowed<T>(results), at - lane * N, lane);
+  });
 }
 
 // How rows of n elements are gone about: `f` gets threads and chunks (0: rows_read_thrice) as
@@ -207,10 +287,15 @@ void launch(const Rows& r, cudaStream_t stream) {
     constexpr unsigned per_block = block_size<Threads> / Threads;
     const dim3 block(Threads, per_block);
     const auto blocks = static_cast<unsigned>((r.rows + per_block - 1) / per_block);
-    if constexpr (Chunks == 0)
+    if constexpr (Chunks == 0) {
       rows_read_thrice<T, Threads, centred, aligned><<<blocks, block, 0, stream>>>(r);
-    else
-      rows_in_registers<T, Threads, Chunks, centred, aligned><<<blocks, block, 0, stream>>>(r);
+    } else {
+      const auto kernel = rows_in_registers<T, Threads, Chunks, centred, aligned>;
+      constexpr int shared = aligned ? 0 : block_size<Threads> / 32 * Chunks * window_granules * 16;
+      if constexpr (shared > 48 << 10)
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared);
+      kernel<<<blocks, block, shared, stream>>>(r);
+    }
   });
   require_launched(centred ? "layer norm" : "RMS norm");
 }

@@ -5,6 +5,7 @@
 
 #include "emu/arrays/cuda/launch.cuh"
 #include "kernels/cuda/packs.cuh"
+#include "kernels/cuda/windows.cuh"
 #include "kernels/exponential.hpp"
 
 namespace halfulp::kernels::cuda {
@@ -78,6 +79,13 @@ __device__ T from_float(float x) {
 }
 
 template <class T>
+__device__ uint4 narrow_pack(const float (&v)[pack_width<T>]) {
+  if constexpr (sizeof(T) == 4)
+    return narrow(v);
+  else
+    return narrow<T>(v);
+}
+template <class T>
 __device__ void widen_pack(uint4 p, float (&v)[pack_width<T>]) {
   if constexpr (sizeof(T) == 4)
     widen(p, v);
@@ -85,21 +93,26 @@ __device__ void widen_pack(uint4 p, float (&v)[pack_width<T>]) {
     widen<T>(p, v);
 }
 
-// How a row lies in memory: packs on 16 bytes; the same elements one by one, where the first row is
-// not aligned (the bits of results do not depend on addresses); or, where packs do not divide the
-// row, neighbouring threads with neighbouring elements.
-enum class Lie { packs, broken_packs, elements };
+// How rows lie in memory: in packs, all on 16 bytes; in packs that are not, so that they go through
+// windows; or, where packs do not divide the row, through windows too, neighbouring lanes having
+// neighbouring elements. n alone says which elements a thread has: the bits of a row do not depend
+// on where it lies.
+enum class Lie { packs, moved_packs, elements };
 
-// W elements of the row's part of length n: of pack k of this thread. −∞ beyond the end.
+// W elements of the row's part of length n: of pack k of this thread. −∞ beyond the end. Where
+// windows are in use, a warp works together, and `window` is its own.
 template <class T, Lie lie>
 struct Places {
   static constexpr int W = pack_width<T>;
   int thread, threads;
+  uint4* window = nullptr;
 
   __device__ int at(int pack, int j) const {
-    return lie == Lie::elements ? (pack * W + j) * threads + thread
-                                : (pack * threads + thread) * W + j;
+    return lie == Lie::elements ? first(pack) + j * 32 + lane() : (pack * threads + thread) * W + j;
   }
+  __device__ int first(int pack) const { return (pack * threads + thread / 32 * 32) * W; }
+  __device__ int lane() const { return thread % 32; }
+
   __device__ void load(const T* row, int pack, int n, float (&v)[W]) const {
     if constexpr (lie == Lie::packs) {
 #pragma unroll
@@ -107,12 +120,32 @@ struct Places {
       if (at(pack, 0) < n)
         widen_pack<T>(__ldcs(reinterpret_cast<const uint4*>(row + at(pack, 0))), v);
     } else {
-#pragma unroll
-      for (int j = 0; j < W; ++j)
-        v[j] =
-            at(pack, j) < n ? to_float(row[at(pack, j)]) : -std::numeric_limits<float>::infinity();
+      const Ragged<T> of(row, n);
+      if (first(pack) < n) of.fetch(window, first(pack), lane());
+      commit_fetches();
+      if (first(pack) == 0) of.put_begin(window, of.begin(lane()), lane());
+      wait_for_fetches();
+      __syncwarp();
+      from_window(of, window, pack, n, v);
+      __syncwarp();
     }
   }
+  __device__ void from_window(const Ragged<T>& of, uint4* w, int pack, int n, float (&v)[W]) const {
+    if constexpr (lie == Lie::elements) {
+      const T* const p = reinterpret_cast<const T*>(of.in(w, lane()));
+#pragma unroll
+      for (int j = 0; j < W; ++j) v[j] = to_float(p[32 * j]);
+    } else {
+      const Raw raw = of.pack(w, first(pack), lane());
+      widen_pack<T>({raw.words[0], raw.words[1], raw.words[2], raw.words[3]}, v);
+    }
+    if (first(pack) + 32 * W <= n) return;
+#pragma unroll
+    for (int j = 0; j < W; ++j) {
+      if (at(pack, j) >= n) v[j] = -std::numeric_limits<float>::infinity();
+    }
+  }
+
   __device__ void store(T* row, int pack, int n, const float (&v)[W]) const {
     if constexpr (lie == Lie::packs) {
       if (at(pack, 0) >= n) return;
@@ -123,11 +156,78 @@ struct Places {
         p = narrow<T>(v);
       __stcs(reinterpret_cast<uint4*>(row + at(pack, 0)), p);
     } else {
-#pragma unroll
-      for (int j = 0; j < W; ++j)
-        if (at(pack, j) < n) row[at(pack, j)] = from_float<T>(v[j]);
+      store(Ragged<T>(row, n), window, pack, n, v);
+      __syncwarp();
     }
   }
+  // The window is then in use until the warp meets.
+  __device__ void store(const Ragged<T>& to, uint4* w, int pack, int n, const float (&v)[W]) const {
+    if (first(pack) >= n) return;
+    if constexpr (lie == Lie::moved_packs) {
+      const uint4 p = narrow_pack<T>(v);
+      return to.store_packs(w, {p.x, p.y, p.z, p.w}, first(pack), lane());
+    }
+    T* const p = reinterpret_cast<T*>(to.in(w, lane()));
+#pragma unroll
+    for (int j = 0; j < W; ++j) p[32 * j] = from_float<T>(v[j]);
+    __syncwarp();
+    to.flush(w, first(pack), lane());
+  }
+};
+
+// A part's packs in order, N at a time, the next being fetched while these are worked on.
+template <class T, Lie lie, int N>
+class Walk {
+ public:
+  static constexpr int W = pack_width<T>;
+
+  // `windows`: 2·N of them, this warp's own.
+  __device__ Walk(const Places<T, lie>& places, const T* row, int n, uint4* windows)
+      : places_(places), row_(row), n_(n), of_(row, n), windows_(windows) {
+    if constexpr (lie != Lie::packs) {
+      fetch_step(0);
+      begin_ = places.first(0) == 0 ? of_.begin(places.lane()) : 0;
+    }
+  }
+  // Of packs at … at + N − 1, `at` a multiple of N; in order, once each.
+  __device__ void step(int at, float (&v)[N * W]) const {
+    if constexpr (lie != Lie::packs) {
+      wait_for_fetches();
+      if (at == 0 && places_.first(0) == 0) of_.put_begin(window(0), begin_, places_.lane());
+      __syncwarp();
+      fetch_step(at + N);
+    }
+#pragma unroll
+    for (int k = 0; k < N; ++k) {
+      float pack[W];
+      if constexpr (lie == Lie::packs)
+        places_.load(row_, at + k, n_, pack);
+      else
+        places_.from_window(of_, window(at + k), at + k, n_, pack);
+#pragma unroll
+      for (int j = 0; j < W; ++j) v[k * W + j] = pack[j];
+    }
+  }
+  __device__ uint4* window(int pack) const {
+    return windows_ + pack % (2 * N) * window_granules;
+  }
+
+ private:
+  __device__ void fetch_step(int at) const {
+#pragma unroll
+    for (int k = 0; k < N; ++k) {
+      const int first = places_.first(at + k);
+      if (first < n_) of_.fetch(window(at + k), first, places_.lane());
+    }
+    commit_fetches();
+  }
+
+  Places<T, lie> places_;
+  const T* row_;
+  int n_;
+  Ragged<T> of_;
+  uint4* windows_;
+  unsigned begin_ = 0;
 };
 
 // ---------------------------------------------------------------- exp
@@ -233,19 +333,9 @@ __device__ inline bool is_ordinary(float m) {  // neither NaN nor infinite
 
 // ---------------------------------------------------------------- rows in registers
 
-__device__ inline void fetch(void* shared, const void* global) {
-  const auto to = static_cast<unsigned>(__cvta_generic_to_shared(shared));
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(global));
-}
-__device__ inline void commit_fetches() {
-  asm volatile("cp.async.commit_group;");
-}
-__device__ inline void wait_for_fetches() {
-  asm volatile("cp.async.wait_group 0;" ::: "memory");
-}
-
 // A warp, or the block, has a row at a time; thread t holds packs t, t + threads, …, P of them.
-// ahead: each thread fetches its own packs of the next row, so nothing is waited for but them.
+// ahead: each thread (through windows: each warp) fetches its own packs of the next row, so nothing
+// is waited for but them.
 template <class T, int P, bool by_warp, Lie lie, bool ahead>
 __global__ void __launch_bounds__(by_warp ? 128 : 1024)
     row_kernel(const T* x, T* y, std::int64_t rows, int n) {
@@ -257,22 +347,44 @@ __global__ void __launch_bounds__(by_warp ? 128 : 1024)
   const std::int64_t each = by_warp ? blockDim.x / 32 : 1;
   const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * each;
   const Places<T, lie> places{thread, threads};
+  const int lane = places.lane(), warps = static_cast<int>(blockDim.x) / 32;
+  // Through windows: P of each warp, and one for results where those are not free.
+  const auto window = [&](int k) {
+    return staged + (k * warps + static_cast<int>(threadIdx.x) / 32) * window_granules;
+  };
+  [[maybe_unused]] unsigned begin = 0;
   const auto fetch_row = [&](std::int64_t row) {
+    if constexpr (lie == Lie::packs) {
 #pragma unroll
-    for (int k = 0; k < P; ++k)
-      if (row < rows && places.at(k, 0) < n)
-        fetch(&staged[k * blockDim.x + threadIdx.x], x + row * n + places.at(k, 0));
+      for (int k = 0; k < P; ++k)
+        if (row < rows && places.at(k, 0) < n)
+          fetch_whole(&staged[k * blockDim.x + threadIdx.x], x + row * n + places.at(k, 0));
+    } else if (row < rows) {
+      const Ragged<T> of(x + row * n, n);
+#pragma unroll
+      for (int k = 0; k < P; ++k)
+        if (places.first(k) < n) of.fetch(window(k), places.first(k), lane);
+      if (places.first(0) == 0) begin = of.begin(lane);
+    }
     commit_fetches();
   };
   std::int64_t row = blockIdx.x * each + (by_warp ? threadIdx.x / 32 : 0);
   if constexpr (ahead) fetch_row(row);
   for (; row < rows; row += stride) {
     float v[P * W];
-    if constexpr (ahead) wait_for_fetches();
+    if constexpr (!ahead && lie != Lie::packs) fetch_row(row);
+    if constexpr (ahead || lie != Lie::packs) wait_for_fetches();
+    [[maybe_unused]] const Ragged<T> of(x + row * n, n);
+    if constexpr (lie != Lie::packs) {
+      if (places.first(0) == 0) of.put_begin(window(0), begin, lane);
+      __syncwarp();
+    }
 #pragma unroll
     for (int k = 0; k < P; ++k) {
       float part[W];
-      if constexpr (ahead) {
+      if constexpr (lie != Lie::packs) {
+        places.from_window(of, window(k), k, n, part);
+      } else if constexpr (ahead) {
 #pragma unroll
         for (int j = 0; j < W; ++j) part[j] = -std::numeric_limits<float>::infinity();
         if (places.at(k, 0) < n) widen_pack<T>(staged[k * blockDim.x + threadIdx.x], part);
@@ -282,6 +394,7 @@ __global__ void __launch_bounds__(by_warp ? 128 : 1024)
 #pragma unroll
       for (int j = 0; j < W; ++j) v[k * W + j] = part[j];
     }
+    if constexpr (lie != Lie::packs) __syncwarp();
     if constexpr (ahead) fetch_row(row + stride);
     float m = within(v, Larger{});
     m = by_warp ? over_warp(m, Larger{})
@@ -298,8 +411,14 @@ __global__ void __launch_bounds__(by_warp ? 128 : 1024)
       float part[W];
 #pragma unroll
       for (int j = 0; j < W; ++j) part[j] = ordinary ? __fmul_rn(v[k * W + j], inverse) : inverse;
-      places.store(y + row * n, k, n, part);
+      if constexpr (lie == Lie::packs) {
+        places.store(y + row * n, k, n, part);
+      } else {
+        places.store(Ragged<T>(y + row * n, n), window(ahead ? P : k), k, n, part);
+        if constexpr (ahead) __syncwarp();
+      }
     }
+    if constexpr (lie != Lie::packs && !ahead) __syncwarp();
   }
 }
 
@@ -315,6 +434,14 @@ struct Part {
 };
 
 enum class Pass { maximum, sum, online, pairs };
+
+// N windows of this warp.
+template <Lie lie, int N>
+__device__ uint4* windows_of() {
+  if constexpr (lie == Lie::packs) return nullptr;
+  __shared__ uint4 windows[lie == Lie::packs ? 1 : part_threads / 32 * N * window_granules];
+  return windows + threadIdx.x / 32 * (N * window_granules);
+}
 
 // p·2^(max(s − e, −160) + 64), s and e being rounder + n.
 __device__ inline float raised_below(float p, float s, float e) {
@@ -335,6 +462,7 @@ template <class T, Pass pass, Lie lie>
 __global__ void __launch_bounds__(part_threads)
     part_kernel(const T* x, std::int64_t n, std::int64_t parts, const Part* before, Part* out) {
   constexpr int W = pack_width<T>;
+  constexpr int unroll = 8 / W < 1 ? 1 : 8 / W;  // packs that make eight elements
   constexpr bool fast = sizeof(T) == 2;
   __shared__ float tops[32], sums[32];
   const std::int64_t row = blockIdx.x / parts, part = blockIdx.x % parts;
@@ -354,16 +482,10 @@ __global__ void __launch_bounds__(part_threads)
     __syncthreads();
   }
   const Exp<fast> exp(m);
-  constexpr int unroll = 8 / W < 1 ? 1 : 8 / W;  // packs that make eight elements
+  const Walk<T, lie, unroll> walk(places, from, length, windows_of<lie, 2 * unroll>());
   for (int at = 0; at * part_threads * W < length; at += unroll) {
     float v[W * unroll];
-#pragma unroll
-    for (int k = 0; k < unroll; ++k) {
-      float pack[W];
-      places.load(from, at + k, length, pack);
-#pragma unroll
-      for (int j = 0; j < W; ++j) v[k * W + j] = pack[j];
-    }
+    walk.step(at, v);
     if constexpr (pass == Pass::maximum) {
       top = nan_or_larger(top, within(v, Larger{}));
     } else if constexpr (pass == Pass::sum) {
@@ -452,12 +574,18 @@ __global__ void __launch_bounds__(part_threads)
     exp.low = __fsub_rn(__fmul_rn(e, 0.6931472F), reach);
     exp.magic = exponential::rounder + 64 - e;
   }
+  const Walk<T, lie, 1> walk(places, x + row * n + begin, length, windows_of<lie, 2>());
   for (int at = 0; at * part_threads * W < length; ++at) {
     float v[W];
-    places.load(x + row * n + begin, at, length, v);
+    walk.step(at, v);
 #pragma unroll
     for (float& e : v) e = of.inverse == of.inverse ? __fmul_rn(exp(e), of.inverse) : of.inverse;
-    places.store(y + row * n + begin, at, length, v);
+    if constexpr (lie == Lie::packs) {
+      places.store(y + row * n + begin, at, length, v);
+    } else {
+      __syncwarp();
+      places.store(Ragged<T>(y + row * n + begin, length), walk.window(at), at, length, v);
+    }
   }
 }
 
@@ -468,7 +596,7 @@ __global__ void __launch_bounds__(part_threads)
   constexpr int W = pack_width<T>;
   __shared__ float maxima[32], sums[32];
   const std::int64_t row = blockIdx.x;
-  const Places<T, lie> places{static_cast<int>(threadIdx.x), part_threads};
+  const Places<T, lie> places{static_cast<int>(threadIdx.x), part_threads, windows_of<lie, 1>()};
   constexpr int step = part_threads * W;
   if (whole[row].inverse == whole[row].inverse) return;
   float m = -std::numeric_limits<float>::infinity();
@@ -521,8 +649,13 @@ struct Launch {
     const std::int64_t each = by_warp ? threads / 32 : 1;
     std::int64_t blocks = (rows + each - 1) / each;
     std::size_t shared = 0;
+    if constexpr (how != Lie::packs) {
+      shared = static_cast<std::size_t>(threads / 32 * (P + ahead)) * window_granules * 16;
+      check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                 static_cast<int>(shared)));
+    }
     if constexpr (ahead) {
-      shared = static_cast<std::size_t>(threads) * P * 16;
+      if (how == Lie::packs) shared = static_cast<std::size_t>(threads) * P * 16;
       check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                  static_cast<int>(shared)));
       int device = 0, processors = 0, resident = 0;
@@ -535,16 +668,21 @@ struct Launch {
     kernel<<<static_cast<unsigned>(std::min<std::int64_t>(blocks, 1 << 30)), threads, shared,
              stream>>>(x, y, rows, static_cast<int>(n));
   }
+  template <int P, bool by_warp, Lie how>
+  void rows_lying(int threads, bool ahead) const {
+    if (ahead)
+      rows_by<P, by_warp, how, true>(threads);
+    else
+      rows_by<P, by_warp, how, false>(threads);
+  }
   template <int P, bool by_warp>
   void rows_of(int threads, bool ahead) const {
     if (lie == Lie::elements)
-      rows_by<P, by_warp, Lie::elements, false>(threads);
-    else if (lie == Lie::broken_packs)
-      rows_by<P, by_warp, Lie::broken_packs, false>(threads);
-    else if (ahead)
-      rows_by<P, by_warp, Lie::packs, true>(threads);
+      rows_lying<P, by_warp, Lie::elements>(threads, ahead);
+    else if (lie == Lie::moved_packs)
+      rows_lying<P, by_warp, Lie::moved_packs>(threads, ahead);
     else
-      rows_by<P, by_warp, Lie::packs, false>(threads);
+      rows_lying<P, by_warp, Lie::packs>(threads, ahead);
   }
 
   // 32 elements a thread; a warp for each row of up to 1024.
@@ -619,13 +757,13 @@ void launch(SoftmaxAlgorithm algorithm, const void* x, std::size_t rows, std::si
                     stream,
                     n % pack_width<T> != 0 ? Lie::elements
                     : on_16(x) && on_16(y) ? Lie::packs
-                                           : Lie::broken_packs};
+                                           : Lie::moved_packs};
   if (n <= std::min(how.one_read_up_to, softmax_one_read))
     l.in_registers(how.fetch_ahead);
   else if (l.lie == Lie::packs)
     l.template in_parts<Lie::packs>(algorithm);
-  else if (l.lie == Lie::broken_packs)
-    l.template in_parts<Lie::broken_packs>(algorithm);
+  else if (l.lie == Lie::moved_packs)
+    l.template in_parts<Lie::moved_packs>(algorithm);
   else
     l.template in_parts<Lie::elements>(algorithm);
   require_launched("softmax");

@@ -150,7 +150,7 @@ void bench(const std::string& where, const char* name) {
   CHECK(cudaMemset(w, 0x3c, 65536));
   CHECK(cudaMemset(b, 0x3c, 65536));
   for (const bool centred : {true, false}) {
-    for (const std::size_t n : {1024, 2048, 4096, 8192, 16384}) {
+    for (const std::size_t n : {1024, 2048, 4096, 8192, 16384, 1023, 4095, 5001, 12345, 16383}) {
       const auto own = [&] {
         if (centred)
           kernels::cuda::layer_norm(element_of<T>, elements / n, n, x, w, b, 1e-5F, y);

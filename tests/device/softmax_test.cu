@@ -1,6 +1,7 @@
 // Softmax on the device against a reference in binary64 (its own few lines, one thread block a
 // row): lengths around every tile, all algorithms, element types, alignments, in place, special
-// rows; outputs poisoned, guards around them; the same bits again and for a row alone.
+// rows; outputs poisoned, guards around them; the same bits again and for a row alone. Then equal
+// rows beside each other from every place within 16 bytes: they have the same bits.
 // `--bench` prints rates beside a copy instead.
 //
 // Exit codes: 0 passed, 1 failed, 77 no device.
@@ -141,6 +142,74 @@ __global__ void differences(const unsigned char* a, const unsigned char* b, u64 
 
 constexpr u64 guard = 256;
 
+// Every row of y like the first of z, which is aligned.
+__global__ void rows_differ(const unsigned char* y, const unsigned char* z, u64 bytes, u64 row,
+                            unsigned long long* wrong) {
+  const u64 i = static_cast<u64>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i < bytes && y[i] != z[i % row]) atomicAdd(wrong, 1ull);
+}
+__global__ void repeat(std::byte* x, u64 bytes, u64 row) {
+  const u64 i = row + static_cast<u64>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i < bytes) x[i] = x[i % row];
+}
+
+// Rows of one length that are all equal begin everywhere within 16 bytes, or where their length
+// does not bring them, x and y are moved.
+void check_alignments(std::byte* x, std::byte* y, std::byte* z, unsigned long long* wrong,
+                      unsigned long long* worst, u64& runs, u64& failures) {
+  std::vector<u64> lengths;
+  for (u64 n = 1; n <= 40; ++n) lengths.push_back(n);
+  for (u64 n = 1000; n <= 1030; ++n) lengths.push_back(n);
+  for (const u64 n : {127,  129,  255,  257,   511,   513,   2047,  2049,  2056,  4097, 8191,
+                      8193, 8199, 9001, 16383, 16385, 20001, 32761, 32767, 32769, 50257})
+    lengths.push_back(n);
+  const auto* const of_y = reinterpret_cast<const unsigned char*>(y);
+  const auto* const of_z = reinterpret_cast<const unsigned char*>(z);
+  const auto blocks = [](u64 n) { return static_cast<unsigned>((n + 255) / 256); };
+  for (const Type& t : types) {
+    const int element = static_cast<int>(&t - types);
+    const auto size = static_cast<u64>(t.bytes), places = 16 / size;
+    for (const u64 n : lengths) {
+      for (int how = 0; how < 5; ++how) {
+        // 0, 1: in registers, fetched ahead or not; 2, 3, 4: in parts, each algorithm
+        if (how < 2 && n > kernels::cuda::softmax_one_read) continue;
+        const SoftmaxAlgorithm a = algorithms[how < 2 ? 0 : how - 2];
+        const SoftmaxLaunch launch{how < 2 ? kernels::cuda::softmax_one_read : u64{0}, how % 2};
+        const u64 rows = n < 2000 ? 19 : 5, bytes = rows * n * size;
+        const int data = static_cast<int>((n + static_cast<u64>(how)) % 2);
+        // The row alone, and its bound.
+        fill<<<blocks(n), 256>>>(x, 1, n, element, data, n);
+        CHECK(cudaMemset(wrong, 0, sizeof(*wrong)));
+        kernels::cuda::softmax(a, t.element, x, 1, n, z, nullptr, launch);
+        compare<<<1, 256>>>(x, z, n, element, t.precision, t.least, a == SoftmaxAlgorithm::online,
+                            wrong, worst);
+        for (u64 place = 0; place < 3 * places; ++place) {
+          const u64 from = place % places * size,
+                    to = (place < places ? place : 5 * place + 1) % places * size;
+          const bool in_place = place >= 2 * places;
+          std::byte* const in = (in_place ? y + guard : x) + (in_place ? to : from);
+          std::byte* const out = y + guard + to;
+          CHECK(cudaMemset(y, 0xA5, bytes + 2 * guard + 16));
+          fill<<<blocks(n), 256>>>(in, 1, n, element, data, n);
+          repeat<<<blocks(bytes), 256>>>(in, bytes, n * size);
+          kernels::cuda::softmax(a, t.element, in, rows, n, out, nullptr, launch);
+          rows_differ<<<blocks(bytes), 256>>>(of_y + guard + to, of_z, bytes, n * size, wrong);
+          guards<<<1, 512>>>(of_y, 0, guard + to, wrong);
+          guards<<<1, 512>>>(of_y, guard + to + bytes, guard, wrong);
+        }
+        CHECK(cudaGetLastError());
+        unsigned long long found = 0;
+        CHECK(cudaMemcpy(&found, wrong, sizeof(found), cudaMemcpyDeviceToHost));
+        runs += 3 * places + 1;
+        if (found == 0) continue;
+        if (++failures > 40) return;
+        std::printf("WRONG %llu: alignments, %s, rows of %llu, how %d\n", found, t.name,
+                    static_cast<unsigned long long>(n), how);
+      }
+    }
+  }
+}
+
 int check(const char* where) {
   constexpr u64 most = u64{1} << 22;
   std::byte *x, *y, *z;
@@ -211,6 +280,7 @@ int check(const char* where) {
       }
     }
   }
+  check_alignments(x, y, z, wrong, worst, runs, failures);
   double error = 0;
   CHECK(cudaMemcpy(&error, worst, sizeof(error), cudaMemcpyDeviceToHost));
   std::printf("device/softmax on %s: %llu runs, %llu wrong; float32 up to %.2f u\n", where,
@@ -227,7 +297,7 @@ __global__ void copy_kernel(const uint4* x, uint4* y, u64 n) {
 void bench() {
   constexpr u64 bytes = u64{1} << 30;
   std::byte *x, *y, *a, *b;
-  for (std::byte** p : {&x, &y, &a, &b}) CHECK(cudaMalloc(p, bytes));
+  for (std::byte** p : {&x, &y, &a, &b}) CHECK(cudaMalloc(p, bytes + 16));
   CHECK(cudaMemset(a, 0x11, bytes));
   const auto median = [](const std::vector<double>& v) { return v[v.size() / 2]; };
   const auto row = [&](const Type& t, SoftmaxAlgorithm algorithm, u64 n, SoftmaxLaunch launch,
@@ -267,10 +337,24 @@ void bench() {
       row(t, SoftmaxAlgorithm::three_pass, n, {kernels::cuda::softmax_one_read, 1},
           "in registers, fetched ahead");
     }
-    for (const u64 n : {u64{1000}, u64{3000}, u64{5001}, u64{12345}, u64{25132}, u64{32001}})
+    // No whole packs, but 1000, 3000 and, of binary32, 25132.
+    for (const u64 n :
+         {257, 1000, 1001, 1023, 2047, 3000, 4095, 5001, 8191, 12345, 16383, 25132, 32001, 32767})
       row(t, SoftmaxAlgorithm::three_pass, n, {}, "in registers");
+    for (const u64 n : {1023, 4095, 12345, 32001}) {
+      row(t, SoftmaxAlgorithm::three_pass, n, {kernels::cuda::softmax_one_read, 0},
+          "in registers, not ahead");
+      row(t, SoftmaxAlgorithm::three_pass, n, {kernels::cuda::softmax_one_read, 1},
+          "in registers, fetched ahead");
+    }
+    for (const u64 n : {1024, 4096, 16384, 32768}) {
+      x += t.bytes, y += t.bytes;
+      row(t, SoftmaxAlgorithm::three_pass, n, {}, "in registers, off alignment");
+      x -= t.bytes, y -= t.bytes;
+    }
     row(t, SoftmaxAlgorithm::three_pass, 50257, {}, "in parts");
     row(t, SoftmaxAlgorithm::online, 50257, {}, "in parts");
+    row(t, SoftmaxAlgorithm::two_pass, 50257, {}, "in parts");
     for (u64 n = 32768; n <= count; n *= n < 65536 ? 2 : 16) {
       for (const SoftmaxAlgorithm algorithm : algorithms) row(t, algorithm, n, {0, -1}, "in parts");
     }

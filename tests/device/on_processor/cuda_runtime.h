@@ -376,6 +376,13 @@ inline cudaError_t cudaFree(void* p) {
   std::free(p);
   return cudaSuccess;
 }
+template <class T>
+cudaError_t cudaMallocAsync(T** p, std::size_t n, cudaStream_t /*stream*/) {
+  return cudaMalloc(p, n);
+}
+inline cudaError_t cudaFreeAsync(void* p, cudaStream_t /*stream*/) {
+  return cudaFree(p);
+}
 inline cudaError_t cudaMemset(void* p, int value, std::size_t n) {
   std::memset(p, value, n);
   return cudaSuccess;
