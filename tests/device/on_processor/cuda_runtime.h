@@ -1,19 +1,21 @@
-// Enough of CUDA for kernels of this project that exchange numbers through shared memory and
-// barriers alone, run on a processor: so that their logic is tested where there is no GPU. What
-// only a GPU shows (races that no barrier pattern reveals, its instructions' rounding, limits of
-// launches, asynchrony, speed) it does not show.
+// Enough of CUDA for kernels of this project that exchange numbers through shared memory, barriers
+// and (warp_s8.h) instructions of a warp, run on a processor: so that their logic is tested where
+// there is no GPU. What only a GPU shows (races that no barrier pattern reveals, its instructions'
+// rounding, limits of launches, asynchrony, speed) it does not show.
 //
-// A block's threads are coroutines that run in turn from barrier to barrier, in ascending order and
-// in descending order by turns: a barrier that is missing changes results. Blocks run one after the
-// other. translate.py rewrites launches.
+// A block's threads are coroutines that run in turn from barrier to barrier, warp by warp, in
+// ascending order and in descending order by turns: a barrier that is missing changes results.
+// Blocks run one after the other. translate.py rewrites launches.
 #pragma once
 
 #include <ucontext.h>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
@@ -61,21 +63,25 @@ class Block {
       makecontext(&fibers_[t], start, 0);
     }
     for (bool forward = true, any = true; any; forward = !forward) {
-      any = votes_ = true;
-      unsigned left = 0;
-      for (unsigned k = 0; k < threads; ++k) {
-        thread_ = forward ? k : threads - 1 - k;
-        if (!alive_[thread_]) continue;
-        threadIdx = dim3(thread_);
-        waiting_ = false;
-        swapcontext(&scheduler_, &fibers_[thread_]);
-        alive_[thread_] = waiting_;
-        left += waiting_;
+      votes_ = true;
+      any = false;
+      const unsigned warps = (threads + 31) / 32;
+      for (unsigned w = 0; w < warps; ++w) {
+        const unsigned first = 32 * (forward ? w : warps - 1 - w);
+        while (run_warp(first, std::min(32U, threads - first), forward)) {
+        }
+        for (unsigned t = first; t < std::min(first + 32, threads); ++t) any = any || alive_[t];
       }
       result_ = votes_;
-      any = left != 0;
     }
     if (failure_) std::rethrow_exception(failure_);
+  }
+
+  // Until the living threads of this thread's warp have come here, all of them.
+  void meet() {
+    meeting_ = waiting_ = true;
+    const unsigned thread = thread_;
+    swapcontext(&fibers_[thread], &scheduler_);
   }
 
   bool barrier(bool vote) {
@@ -87,6 +93,24 @@ class Block {
   }
 
  private:
+  // The threads of a warp, each to where it waits; whether that is for the others of the warp.
+  bool run_warp(unsigned first, unsigned count, bool forward) {
+    unsigned alive = 0, meeting = 0;
+    for (unsigned k = 0; k < count; ++k) {
+      thread_ = first + (forward ? k : count - 1 - k);
+      if (!alive_[thread_]) continue;
+      threadIdx = dim3(thread_);
+      waiting_ = meeting_ = false;
+      swapcontext(&scheduler_, &fibers_[thread_]);
+      alive_[thread_] = waiting_;
+      alive += waiting_;
+      meeting += meeting_;
+    }
+    if (meeting == 0 || meeting == alive) return meeting != 0;
+    std::fprintf(stderr, "a warp's threads wait at different places\n");
+    std::abort();
+  }
+
   static void start() {
     try {
       (*current()->body_)();
@@ -101,7 +125,7 @@ class Block {
   std::vector<std::unique_ptr<std::byte[]>> stacks_;
   std::vector<bool> alive_;
   unsigned thread_ = 0;
-  bool waiting_ = false, votes_ = true, result_ = true;
+  bool waiting_ = false, meeting_ = false, votes_ = true, result_ = true;
   std::exception_ptr failure_;
 };
 
@@ -226,6 +250,35 @@ inline cudaError_t cudaMemcpy(void* to, const void* from, std::size_t n, cudaMem
 inline cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t n, cudaMemcpyKind kind,
                                    cudaStream_t /*stream*/ = nullptr) {
   return cudaMemcpy(to, from, n, kind);
+}
+
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
+template <class Kernel>
+cudaError_t cudaFuncSetAttribute(Kernel /*kernel*/, cudaFuncAttribute /*which*/, int bytes) {
+  return bytes <= 227 * 1024 ? cudaSuccess : static_cast<cudaError_t>(1);
+}
+// Poisoned, since a pool gives back what others have written.
+template <class T>
+cudaError_t cudaMallocAsync(T** p, std::size_t n, cudaStream_t /*stream*/) {
+  cudaMalloc(p, n);
+  return cudaMemset(*p, 0xA5, n);
+}
+inline cudaError_t cudaFreeAsync(void* p, cudaStream_t /*stream*/) {
+  return cudaFree(p);
+}
+inline cudaError_t cudaMemsetAsync(void* p, int value, std::size_t n, cudaStream_t /*stream*/) {
+  return cudaMemset(p, value, n);
+}
+
+using cudaMemPool_t = void*;
+enum cudaMemPoolAttr { cudaMemPoolAttrReleaseThreshold };
+inline cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t* pool, int /*device*/) {
+  *pool = nullptr;
+  return cudaSuccess;
+}
+inline cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t /*pool*/, cudaMemPoolAttr /*which*/,
+                                           void* /*value*/) {
+  return cudaSuccess;
 }
 
 // Times nothing.

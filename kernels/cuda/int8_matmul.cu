@@ -1,0 +1,164 @@
+#include "kernels/cuda/int8_matmul.hpp"
+
+#include <algorithm>
+#include <string>
+
+#include "emu/arrays/cuda/launch.cuh"
+#include "kernels/cuda/int8_tiles.cuh"
+#include "kernels/cuda/stream_memory.cuh"
+
+namespace halfulp::kernels::cuda {
+namespace {
+
+using halfulp::cuda::require_launched;
+
+constexpr std::size_t line = 16;  // bytes that rows begin at multiples of
+
+constexpr std::size_t padded(std::size_t n) {
+  return (n + line - 1) / line * line;
+}
+bool in_place(const IntegerMatrix& x, std::size_t columns) {
+  return x.storage == IntegerStorage::bytes && columns % line == 0 &&
+         reinterpret_cast<std::uintptr_t>(x.data) % line == 0;
+}
+
+// Rows of `columns` integers into rows of padded(columns) bytes, zeros beyond; four bytes a thread.
+template <IntegerStorage storage>
+__global__ void lay_out(const std::uint8_t* from, std::size_t rows, std::size_t columns, Word* to) {
+  const std::size_t words = (columns + 15) / 16 * 4;
+  const std::size_t at = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (at >= rows * words) return;
+  const std::size_t row = at / words, column = at % words * 4;
+  Word bytes = 0;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    if (column + i >= columns) break;
+    const std::size_t element = row * columns + column + i;
+    Word byte = 0;
+    if constexpr (storage == IntegerStorage::bytes) {
+      byte = from[element];
+    } else {
+      byte = from[element / 2] >> (element % 2 * 4) & 0xFU;
+      byte |= (byte & 8U) != 0 ? 0xF0U : 0;
+    }
+    bytes |= byte << (8 * i);
+  }
+  to[at] = bytes;
+}
+
+ByteRows laid_out(const IntegerMatrix& x, std::size_t rows, std::size_t columns, std::byte* to,
+                  cudaStream_t stream) {
+  if (in_place(x, columns))
+    return {static_cast<const std::int8_t*>(x.data), static_cast<std::int64_t>(columns)};
+  constexpr unsigned threads = 256;
+  const std::size_t words = rows * padded(columns) / 4;
+  const auto blocks = static_cast<unsigned>((words + threads - 1) / threads);
+  const auto* from = static_cast<const std::uint8_t*>(x.data);
+  auto* const place = reinterpret_cast<Word*>(to);
+  if (x.storage == IntegerStorage::bytes)
+    lay_out<IntegerStorage::bytes><<<blocks, threads, 0, stream>>>(from, rows, columns, place);
+  else
+    lay_out<IntegerStorage::packed_int4>
+        <<<blocks, threads, 0, stream>>>(from, rows, columns, place);
+  require_launched("layout of integers");
+  return {reinterpret_cast<const std::int8_t*>(to), static_cast<std::int64_t>(padded(columns))};
+}
+
+struct StoreSums {
+  const std::int32_t* c;
+  std::int32_t* out;
+  bool vectors;  // rows of c and out begin at multiples of 16 bytes
+  bool parts;    // out has c, or zeros, and other blocks add too: in any order, being exact
+
+  template <class T>
+  __device__ void operator()(const ByteProduct& product, const typename T::Sums& sums,
+                             int first_row, int first_column) const {
+#pragma unroll
+    for (int i = 0; i < T::down; ++i) {
+      each_four<T>(i, [&](int p, int half, int row, int column) {
+        row += first_row;
+        column += first_column;
+        if (row >= product.m || column >= product.n) return;
+        const std::int64_t at = static_cast<std::int64_t>(row) * product.n + column;
+        Word four[4] = {sums[i][2 * p][2 * half], sums[i][2 * p + 1][2 * half],
+                        sums[i][2 * p][2 * half + 1], sums[i][2 * p + 1][2 * half + 1]};
+        if (vectors && !parts) {
+          if (c != nullptr) {
+            const int4 start = *reinterpret_cast<const int4*>(c + at);
+            four[0] += static_cast<Word>(start.x);
+            four[1] += static_cast<Word>(start.y);
+            four[2] += static_cast<Word>(start.z);
+            four[3] += static_cast<Word>(start.w);
+          }
+          *reinterpret_cast<uint4*>(out + at) = {four[0], four[1], four[2], four[3]};
+          return;
+        }
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+          if (column + j >= product.n) break;
+          if (parts)
+            atomicAdd(reinterpret_cast<Word*>(out + at + j), four[j]);
+          else
+            out[at + j] = static_cast<std::int32_t>(
+                four[j] + (c != nullptr ? static_cast<Word>(c[at + j]) : 0));
+        }
+      });
+    }
+  }
+};
+
+constexpr int chains = 16;
+
+__global__ void __launch_bounds__(256) instructions_kernel(int steps, Word* sink) {
+  Word d[chains][4] = {}, a[4], b[2];
+  for (int r = 0; r < 4; ++r) a[r] = threadIdx.x * 2654435761U + static_cast<Word>(r);
+  for (int r = 0; r < 2; ++r) b[r] = threadIdx.x * 40503U + static_cast<Word>(r);
+  for (int step = 0; step < steps; step += chains) {
+#pragma unroll
+    for (int i = 0; i < chains; ++i) multiply_bytes(d[i], a, b);
+  }
+  Word sum = 0;
+  for (auto& part : d)
+    for (const Word v : part) sum += v;
+  if (blockIdx.x == 0) sink[threadIdx.x] = sum;
+}
+
+}  // namespace
+
+void int8_matmul(MatmulShape s, IntegerMatrix a, IntegerMatrix b, const std::int32_t* c,
+                 std::int32_t* out, void* stream) {
+  require_extents(s);
+  if (s.m == 0 || s.n == 0) return;
+  const auto handle = static_cast<cudaStream_t>(stream);
+  const std::size_t for_a = in_place(a, s.k) ? 0 : s.m * padded(s.k),
+                    for_b = in_place(b, s.n) ? 0 : s.k * padded(s.n);
+  StreamMemory memory("product of integers", handle);
+  std::byte* const place = for_a + for_b != 0 ? memory.take(for_a + for_b) : nullptr;
+  ByteProduct product{{}, {}, static_cast<int>(s.m), static_cast<int>(s.n), static_cast<int>(s.k)};
+  if (s.k != 0) {
+    product.a = laid_out(a, s.m, s.k, place, handle);
+    product.b = laid_out(b, s.k, s.n, place + for_a, handle);
+  }
+  const auto begins = [](const void* p) { return reinterpret_cast<std::uintptr_t>(p) % line == 0; };
+  StoreSums store{c, out, s.n % 4 == 0 && begins(c) && begins(out), false};
+  // Few tiles leave multiprocessors idle: K in parts, of at least four stages.
+  const std::size_t tiles = tiles_of<SmallByteTile>(product);
+  constexpr std::size_t enough = 256, steps = 4 * SmallByteTile::depth;
+  const std::size_t parts = std::min(enough / std::min(enough, tiles), s.k / steps);
+  if (parts > 1) {
+    product.parts = static_cast<int>(parts);
+    store.parts = true;
+    memory.preset(out, c, s.m * s.n * sizeof *out);
+  }
+  launch_bytes<StoreSums>(product, [&](auto kernel, unsigned blocks, int threads, int bytes) {
+    kernel<<<blocks, threads, bytes, handle>>>(product, store);
+  });
+}
+
+void int8_instructions(int blocks, int steps, std::uint32_t* sink, void* stream) {
+  instructions_kernel<<<static_cast<unsigned>(blocks), 256, 0, static_cast<cudaStream_t>(stream)>>>(
+      steps, sink);
+  require_launched("instructions of bytes");
+}
+
+}  // namespace halfulp::kernels::cuda

@@ -1,0 +1,375 @@
+// Passes: outlying columns of x; their list; row by row of x, maximum and codes; maxima of the
+// columns of w; codes of w; the product, whose blocks end with steps 4 and 5 of
+// kernels/llm_int8.hpp on the sums that they have in registers.
+#include "kernels/cuda/llm_int8.hpp"
+
+#include "emu/arrays/cuda/launch.cuh"
+#include "kernels/cuda/int8_tiles.cuh"
+#include "kernels/cuda/stream_memory.cuh"
+
+namespace halfulp::kernels::cuda {
+namespace {
+
+using halfulp::cuda::require_launched;
+
+constexpr unsigned threads = 256;
+constexpr Word infinity_bits = 0x7f800000U;
+
+// Four neighbours of a row, fewer at its end: those beyond are 0.
+struct Four {
+  float at[4];
+};
+template <bool whole>  // every row is a multiple of 16 bytes long and begins at one
+__device__ inline Four four_of(const float* row, std::int64_t column, std::int64_t columns) {
+  if constexpr (whole) {
+    const float4 v = *reinterpret_cast<const float4*>(row + column);
+    return {v.x, v.y, v.z, v.w};
+  }
+  Four v{};
+  for (int i = 0; i < 4 && column + i < columns; ++i) v.at[i] = row[column + i];
+  return v;
+}
+
+__device__ inline Word magnitude(float x) {
+  return __float_as_uint(x) & 0x7fffffffU;
+}
+
+// Codes of one row or column: absmax_code of kernels/llm_int8.hpp.
+//
+// e = x · (127/absmax), both rounded, is within 127 · 2^-22.9 of q = 127·x/absmax where neither the
+// quotient nor what matters of the product is subnormal, so the integer nearest to e is the nearest
+// to q unless e is within 2^-15 of a tie. Else, once in 2^14, binary64 decides.
+struct Coder {
+  float absmax, inverse;  // inverse 0: always by binary64
+  bool none;              // every code is 0
+
+  __device__ Word operator()(float x) const {  // in the low byte
+    if (none) return 0;
+    const float e = __fmul_rn(x, inverse), nearest = rintf(e);
+    if (inverse != 0.0F && fabsf(__fsub_rn(e, nearest)) < 0.5F - 0x1p-15F)
+      return static_cast<Word>(static_cast<int>(nearest)) & 0xFFU;
+    constexpr double magic = 0x1.8p52;
+    const double q = 127.0 * static_cast<double>(x) / static_cast<double>(absmax);
+    return static_cast<Word>(static_cast<int>((q + magic) - magic)) & 0xFFU;
+  }
+};
+__device__ inline Coder coder_of(float absmax) {
+  return {absmax, absmax >= 0x1p-100F ? __fdiv_rn(127.0F, absmax) : 0.0F,
+          !(absmax > 0.0F) || __float_as_uint(absmax) >= infinity_bits};
+}
+
+// A matrix in parts for a block each: `strip` columns, four a thread, and some rows.
+struct Parts {
+  std::int64_t rows, columns;
+  int rows_of_part;
+
+  static constexpr std::int64_t strip = 4 * threads;
+  __host__ __device__ std::int64_t strips() const { return (columns + strip - 1) / strip; }
+  unsigned blocks() const {
+    return static_cast<unsigned>((rows + rows_of_part - 1) / rows_of_part * strips());
+  }
+};
+struct Part {
+  std::int64_t column, row, end;  // of this thread
+};
+__device__ inline Part part_of(const Parts& p, unsigned block) {
+  const std::int64_t row = block / p.strips() * p.rows_of_part;
+  return {block % p.strips() * Parts::strip + 4 * threadIdx.x, row,
+          min(row + p.rows_of_part, p.rows)};
+}
+
+// outlier[k] = 1 where a row of x has such a one; it was 0.
+template <bool whole>
+__global__ void __launch_bounds__(threads)
+    find_outliers(Parts parts, const float* x, float threshold, std::uint8_t* outlier) {
+  const Part part = part_of(parts, blockIdx.x);
+  if (part.column >= parts.columns) return;
+  bool outlying[4] = {};
+#pragma unroll 8
+  for (std::int64_t row = part.row; row < part.end; ++row) {
+    const Four v = four_of<whole>(x + row * parts.columns, part.column, parts.columns);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) outlying[i] |= !(fabsf(v.at[i]) < threshold);
+  }
+#pragma unroll
+  for (int i = 0; i < 4; ++i)
+    if (outlying[i] && part.column + i < parts.columns) outlier[part.column + i] = 1;
+}
+
+// The outliers in ascending order; one block.
+__global__ void __launch_bounds__(threads)
+    list_outliers(const std::uint8_t* outlier, int k, int* list, int* count) {
+  __shared__ int found[threads];
+  const int each = (k + static_cast<int>(threads) - 1) / static_cast<int>(threads);
+  const int me = static_cast<int>(threadIdx.x);
+  const std::int64_t from = static_cast<std::int64_t>(me) * each;
+  const int begin = static_cast<int>(min(from, std::int64_t{k})),
+            end = static_cast<int>(min(from + each, std::int64_t{k}));
+  int mine = 0;
+  for (int i = begin; i < end; ++i) mine += outlier[i];
+  found[me] = mine;
+  __syncthreads();
+  int to = 0;
+  for (int i = 0; i < me; ++i) to += found[i];
+  if (me == static_cast<int>(threads) - 1) *count = to + mine;
+  for (int i = begin; i < end; ++i)
+    if (outlier[i] != 0) list[to++] = i;
+}
+
+// A block a row of x, the last ones first: they may still be in the cache.
+template <bool whole>
+__global__ void __launch_bounds__(threads)
+    code_rows(std::int64_t k, const float* x, const std::uint8_t* outlier, float* absmax,
+              std::int8_t* codes, std::int64_t stride) {
+  __shared__ Word largest[threads];
+  const std::int64_t row = static_cast<std::int64_t>(gridDim.x) - 1 - blockIdx.x;
+  const float* from = x + row * k;
+  const int me = static_cast<int>(threadIdx.x);
+  Word most = 0;
+#pragma unroll 4
+  for (std::int64_t at = 4 * me; at < k; at += 4 * threads) {
+    const Four v = four_of<whole>(from, at, k);
+    const Word out = *reinterpret_cast<const Word*>(outlier + at);
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+      if ((out >> (8 * i) & 0xFFU) == 0) most = max(most, magnitude(v.at[i]));
+  }
+  largest[me] = most;
+  for (int half = threads / 2; half > 0; half /= 2) {
+    __syncthreads();
+    if (me < half) largest[me] = max(largest[me], largest[me + half]);
+  }
+  __syncthreads();
+  const float of_row = __uint_as_float(largest[0]);
+  if (me == 0) absmax[row] = of_row;
+  const Coder code = coder_of(of_row);
+#pragma unroll 4
+  for (std::int64_t at = 4 * me; at < k; at += 4 * threads) {
+    const Four v = four_of<whole>(from, at, k);
+    const Word out = *reinterpret_cast<const Word*>(outlier + at);
+    Word four = 0;
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+      if ((out >> (8 * i) & 0xFFU) == 0) four |= code(v.at[i]) << (8 * i);
+    *reinterpret_cast<Word*>(codes + row * stride + at) = four;
+  }
+}
+
+// Largest magnitudes of the columns of w, as bits, which order as magnitudes do: infinity and NaN
+// last. They were 0.
+template <bool whole>
+__global__ void __launch_bounds__(threads)
+    column_maxima(Parts parts, const float* w, const std::uint8_t* outlier, Word* absmax) {
+  const Part part = part_of(parts, blockIdx.x);
+  if (part.column >= parts.columns) return;
+  Word most[4] = {};
+#pragma unroll 8
+  for (std::int64_t row = part.row; row < part.end; ++row) {
+    const Four v = four_of<whole>(w + row * parts.columns, part.column, parts.columns);
+    const Word seen = outlier[row] != 0 ? 0 : ~Word{0};
+#pragma unroll
+    for (int i = 0; i < 4; ++i) most[i] = max(most[i], magnitude(v.at[i]) & seen);
+  }
+#pragma unroll
+  for (int i = 0; i < 4; ++i)
+    if (part.column + i < parts.columns) atomicMax(absmax + part.column + i, most[i]);
+}
+
+template <bool whole>
+__global__ void __launch_bounds__(threads)
+    code_columns(Parts parts, const float* w, const std::uint8_t* outlier, const Word* absmax,
+                 std::int8_t* codes, std::int64_t stride) {
+  const Part part = part_of(parts, gridDim.x - 1 - blockIdx.x);
+  if (part.column >= parts.columns) return;
+  const auto of_column = [&](int i) {
+    return coder_of(part.column + i < parts.columns ? __uint_as_float(absmax[part.column + i])
+                                                    : 0.0F);
+  };
+  const Coder code[4] = {of_column(0), of_column(1), of_column(2), of_column(3)};
+#pragma unroll 4
+  for (std::int64_t row = part.row; row < part.end; ++row) {
+    const Four v = four_of<whole>(w + row * parts.columns, part.column, parts.columns);
+    Word four = 0;
+    if (outlier[row] == 0) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) four |= code[i](v.at[i]) << (8 * i);
+    }
+    *reinterpret_cast<Word*>(codes + row * stride + part.column) = four;
+  }
+}
+
+// Steps 4 and 5 on the sums of a tile. Outliers of x and w come through shared memory, as many at a
+// time as it has room for; a thread takes 16 rows of its warp at a time.
+struct Dequantise {
+  const float *x, *w, *row_absmax;
+  const Word* column_absmax;
+  const int *list, *count;
+  float* out;
+  bool vectors;  // rows of out begin at multiples of 16 bytes
+
+  template <class T>
+  __device__ void operator()(const ByteProduct& product, const typename T::Sums& sums,
+                             int first_row, int first_column) const {
+    auto* const memory = reinterpret_cast<float*>(launched_memory());
+    constexpr int room = T::bytes / static_cast<int>(sizeof(float)) / (T::rows + T::columns);
+    const int outliers = *count;
+    int staged = -1;
+#pragma unroll
+    for (int i = 0; i < T::down; ++i) {
+      float chain[T::pairs][2][4] = {};
+      for (int from = 0; from < outliers; from += room) {
+        const int here = min(room, outliers - from);
+        if (staged != from) {
+          stage<T>(product, first_row, first_column, from, here, memory);
+          staged = from;
+        }
+        for (int o = 0; o < here; ++o) {
+          const float* const of_x = memory + o * (T::rows + T::columns);
+          each_four<T>(i, [&](int p, int half, int row, int column) {
+            const float left = of_x[row];
+            const float4 right = *reinterpret_cast<const float4*>(of_x + T::rows + column);
+            float(&sum)[4] = chain[p][half];
+            sum[0] = __fmaf_rn(left, right.x, sum[0]);
+            sum[1] = __fmaf_rn(left, right.y, sum[1]);
+            sum[2] = __fmaf_rn(left, right.z, sum[2]);
+            sum[3] = __fmaf_rn(left, right.w, sum[3]);
+          });
+        }
+      }
+      each_four<T>(i, [&](int p, int half, int row, int column) {
+        row += first_row;
+        column += first_column;
+        if (row >= product.m || column >= product.n) return;
+        const Word four[4] = {sums[i][2 * p][2 * half], sums[i][2 * p + 1][2 * half],
+                              sums[i][2 * p][2 * half + 1], sums[i][2 * p + 1][2 * half + 1]};
+        const std::int64_t at = static_cast<std::int64_t>(row) * product.n + column;
+        const float r = row_absmax[row];
+        float y[4] = {};
+#pragma unroll
+        for (int j = 0; j < 4; ++j)
+          if (column + j < product.n)
+            y[j] = __fadd_rn(scaled(four[j], r, column_absmax[column + j]), chain[p][half][j]);
+        if (vectors) {
+          *reinterpret_cast<float4*>(out + at) = {y[0], y[1], y[2], y[3]};
+        } else {
+#pragma unroll
+          for (int j = 0; j < 4; ++j)
+            if (column + j < product.n) out[at + j] = y[j];
+        }
+      });
+    }
+  }
+
+ private:
+  // s·(r·c)/127². s as two numbers joined by one rounded sum is s rounded once.
+  __device__ static float scaled(Word sum, float r, Word absmax) {
+    const float c = __uint_as_float(absmax < infinity_bits ? absmax : 0x7fc00000U);
+    const float s = __int2float_rn(static_cast<int>(sum));
+    return __fdiv_rn(__fmul_rn(s, __fmul_rn(r, c)), 16129.0F);
+  }
+
+  // Outliers from … from + here − 1: [outlier][row of the tile, then column].
+  template <class T>
+  __device__ void stage(const ByteProduct& product, int first_row, int first_column, int from,
+                        int here, float* memory) const {
+    constexpr int both = T::rows + T::columns;
+    __syncthreads();  // nobody reads what was there
+    for (int at = static_cast<int>(threadIdx.x); at < here * both; at += T::threads) {
+      const int k = list[from + at / both], place = at % both;
+      float v = 0;
+      if (place < T::rows) {
+        if (first_row + place < product.m)
+          v = x[static_cast<std::int64_t>(first_row + place) * product.k + k];
+      } else {
+        const int column = first_column + place - T::rows;
+        if (column < product.n) v = w[static_cast<std::int64_t>(k) * product.n + column];
+      }
+      memory[at] = v;
+    }
+    __syncthreads();
+  }
+};
+
+constexpr std::size_t rounded_up(std::size_t n) {
+  return (n + 255) / 256 * 256;
+}
+
+}  // namespace
+
+void llm_int8(MatmulShape s, const float* x, const float* w, float* out, float threshold,
+              void* stream) {
+  require_extents(s);
+  if (s.m == 0 || s.n == 0) return;
+  const auto handle = static_cast<cudaStream_t>(stream);
+  // Rows of codes begin at multiples of 16 bytes; `outlier` has whole words.
+  const std::size_t of_x = (s.k + 15) / 16 * 16, of_w = (s.n + 15) / 16 * 16;
+  std::size_t bytes = 0;
+  const auto place = [&](std::size_t n) {
+    const std::size_t at = bytes;
+    bytes += rounded_up(n);
+    return at;
+  };
+  const std::size_t outlier_at = place(of_x), column_absmax_at = place(4 * s.n),
+                    zeros = bytes;  // up to here
+  const std::size_t count_at = place(4), list_at = place(4 * s.k), row_absmax_at = place(4 * s.m),
+                    x_at = place(s.m * of_x), w_at = place(s.k * of_w);
+  StreamMemory memory("LLM.int8", handle);
+  std::byte* const at = memory.take(bytes);
+  memory.preset(at, nullptr, zeros);
+  auto* const outlier = reinterpret_cast<std::uint8_t*>(at + outlier_at);
+  auto* const column_absmax = reinterpret_cast<Word*>(at + column_absmax_at);
+  auto* const count = reinterpret_cast<int*>(at + count_at);
+  auto* const list = reinterpret_cast<int*>(at + list_at);
+  auto* const row_absmax = reinterpret_cast<float*>(at + row_absmax_at);
+  auto* const x_codes = reinterpret_cast<std::int8_t*>(at + x_at);
+  auto* const w_codes = reinterpret_cast<std::int8_t*>(at + w_at);
+
+  const auto begins = [](const void* p) { return reinterpret_cast<std::uintptr_t>(p) % 16 == 0; };
+  const bool x_whole = s.k % 4 == 0 && begins(x), w_whole = s.n % 4 == 0 && begins(w);
+  const auto m = static_cast<std::int64_t>(s.m), n = static_cast<std::int64_t>(s.n),
+             k = static_cast<std::int64_t>(s.k);
+  // Parts of x and w small enough that there are some blocks for every multiprocessor.
+  const auto parts_of = [](std::int64_t rows, std::int64_t columns) {
+    Parts p{rows, columns, 32};
+    const std::int64_t most = rows * p.strips() / 512;
+    p.rows_of_part = static_cast<int>(max(std::int64_t{4}, min(std::int64_t{64}, most)));
+    return p;
+  };
+  const Parts x_parts = parts_of(m, k), w_parts = parts_of(k, n);
+  const auto stride_x = static_cast<std::int64_t>(of_x), stride_w = static_cast<std::int64_t>(of_w);
+
+  const auto passes = [&](auto find, auto code_x) {
+    if (k != 0) find<<<x_parts.blocks(), threads, 0, handle>>>(x_parts, x, threshold, outlier);
+    list_outliers<<<1, threads, 0, handle>>>(outlier, static_cast<int>(k), list, count);
+    code_x<<<static_cast<unsigned>(m), threads, 0, handle>>>(k, x, outlier, row_absmax, x_codes,
+                                                             stride_x);
+  };
+  if (x_whole)
+    passes(find_outliers<true>, code_rows<true>);
+  else
+    passes(find_outliers<false>, code_rows<false>);
+  const auto weights = [&](auto maxima, auto code_w) {
+    maxima<<<w_parts.blocks(), threads, 0, handle>>>(w_parts, w, outlier, column_absmax);
+    code_w<<<w_parts.blocks(), threads, 0, handle>>>(w_parts, w, outlier, column_absmax, w_codes,
+                                                     stride_w);
+  };
+  if (k != 0) {
+    if (w_whole)
+      weights(column_maxima<true>, code_columns<true>);
+    else
+      weights(column_maxima<false>, code_columns<false>);
+  }
+  require_launched("codes of LLM.int8");
+  const ByteProduct product{{x_codes, stride_x},
+                            {w_codes, stride_w},
+                            static_cast<int>(m),
+                            static_cast<int>(n),
+                            static_cast<int>(k)};
+  const Dequantise finish{x,    w,     row_absmax, column_absmax,
+                          list, count, out,        s.n % 4 == 0 && begins(out)};
+  launch_bytes<Dequantise>(product, [&](auto kernel, unsigned blocks, int of_block, int shared) {
+    kernel<<<blocks, of_block, shared, handle>>>(product, finish);
+  });
+}
+
+}  // namespace halfulp::kernels::cuda
