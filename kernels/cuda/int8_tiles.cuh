@@ -56,7 +56,7 @@ struct ByteTile {
 
   static_assert(depth == 64 || depth == 128);
   static_assert(columns % 128 == 0 && WarpRows % 16 == 0 && WarpColumns % 16 == 0);
-  static_assert(threads % (2 * depth) == 0 && rows % (16 * threads / depth) == 0);
+  static_assert(threads % (depth / 2) == 0 && rows % (16 * threads / depth) == 0);
   static_assert(threads % columns == 0 && depth % (16 * threads / columns) == 0);
 };
 using LargeByteTile = ByteTile<2, 4, 64, 64, 64, 4, 1>;

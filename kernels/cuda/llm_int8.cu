@@ -36,17 +36,18 @@ __device__ inline Word magnitude(float x) {
 
 // Codes of one row or column: absmax_code of kernels/llm_int8.hpp.
 //
-// e = x · (127/absmax), both rounded, is within 127 · 2^-22.9 of q = 127·x/absmax where neither the
-// quotient nor what matters of the product is subnormal, so the integer nearest to e is the nearest
-// to q unless e is within 2^-15 of a tie. Else, once in 2^14, binary64 decides.
+// e = x · (127/absmax), both rounded, is within 127 · 2^-22.9 of q = 127·x/absmax (or far below
+// 1/2, as q is, where it is subnormal), so the integer nearest to e is the nearest to q unless e is
+// within 2^-15 of a tie. Then, once in 2^14, binary64 decides; also where 127/absmax overflows: e
+// is no number then, and neither is its distance.
 struct Coder {
-  float absmax, inverse;  // inverse 0: always by binary64
-  bool none;              // every code is 0
+  float absmax, inverse;
+  bool none;  // every code is 0
 
   __device__ Word operator()(float x) const {  // in the low byte
     if (none) return 0;
     const float e = __fmul_rn(x, inverse), nearest = rintf(e);
-    if (inverse != 0.0F && fabsf(__fsub_rn(e, nearest)) < 0.5F - 0x1p-15F)
+    if (fabsf(__fsub_rn(e, nearest)) < 0.5F - 0x1p-15F)
       return static_cast<Word>(static_cast<int>(nearest)) & 0xFFU;
     constexpr double magic = 0x1.8p52;
     const double q = 127.0 * static_cast<double>(x) / static_cast<double>(absmax);
@@ -54,7 +55,7 @@ struct Coder {
   }
 };
 __device__ inline Coder coder_of(float absmax) {
-  return {absmax, absmax >= 0x1p-100F ? __fdiv_rn(127.0F, absmax) : 0.0F,
+  return {absmax, __fdiv_rn(127.0F, absmax),
           !(absmax > 0.0F) || __float_as_uint(absmax) >= infinity_bits};
 }
 
@@ -261,11 +262,11 @@ struct Dequantise {
   }
 
  private:
-  // s·(r·c)/127². s as two numbers joined by one rounded sum is s rounded once.
+  // s·(r·c)/127². s as two numbers joined by one rounded sum is s rounded once. A maximum that is
+  // infinite or NaN stands for NaN: codes and s are 0 there, and 0·∞ is NaN.
   __device__ static float scaled(Word sum, float r, Word absmax) {
-    const float c = __uint_as_float(absmax < infinity_bits ? absmax : 0x7fc00000U);
     const float s = __int2float_rn(static_cast<int>(sum));
-    return __fdiv_rn(__fmul_rn(s, __fmul_rn(r, c)), 16129.0F);
+    return __fdiv_rn(__fmul_rn(s, __fmul_rn(r, __uint_as_float(absmax))), 16129.0F);
   }
 
   // Outliers from … from + here − 1: [outlier][row of the tile, then column].

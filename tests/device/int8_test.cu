@@ -123,7 +123,12 @@ void check_integers(MatmulShape s, int a_bits, int b_bits, Data data, bool with_
   if (data != Data::any)
     for (auto& v : c) v = v < 0 ? INT32_MIN : INT32_MAX;
   const std::int32_t* start = with_c ? c.data() : nullptr;
-  if (s.m * s.n * s.k < std::size_t{1} << 26)
+  if (data == Data::least)  // every product is the same
+    for (std::size_t i = 0; i < want.size(); ++i)
+      want[i] =
+          static_cast<std::int32_t>((with_c ? static_cast<std::uint32_t>(c[i]) : 0) +
+                                    (static_cast<std::uint32_t>(s.k) << (a_bits + b_bits - 2)));
+  else if (s.m * s.n * s.k < std::size_t{1} << 26)
     integer_matmul(s, a.data(), b.data(), start, want.data());
   else
     int8_matmul(s, a.data(), b.data(), start, want.data(), 2);
@@ -230,16 +235,24 @@ void check_llm(MatmulShape s, const std::vector<float>& x, const std::vector<flo
   }
 }
 
-// Numbers whose 127·x/absmax are ties, or neighbours of ties: absmax is 127/32 everywhere.
-std::vector<float> ties(std::size_t rows, std::size_t columns, std::mt19937& g) {
+// Numbers whose 127·x/absmax are ties, or neighbours of ties, in every row (or column): absmax is
+// 127 odd numbers times a power of two, so that 127/absmax is rounded.
+std::vector<float> ties(std::size_t rows, std::size_t columns, bool by_row, std::mt19937& g) {
   std::vector<float> x(rows * columns);
-  for (float& v : x) {
-    const float tie = (static_cast<float>(g() % 254) - 126.5F) / 32;
-    v = g() % 3 == 0 ? tie : std::nextafter(tie, g() % 2 == 0 ? 9.0F : -9.0F);
+  const auto unit = [&](std::size_t i, std::size_t j) {
+    return static_cast<float>(2 * ((by_row ? i : j) % 11) + 3) / 512;
+  };
+  for (std::size_t i = 0; i < rows; ++i) {
+    for (std::size_t j = 0; j < columns; ++j) {
+      const float tie = (static_cast<float>(g() % 254) - 126.5F) * unit(i, j);
+      x[i * columns + j] = g() % 3 != 0 ? tie : std::nextafter(tie, g() % 2 == 0 ? 9.0F : -9.0F);
+    }
   }
-  for (std::size_t i = 0; i < rows * columns; i += columns + 1) x[i] = 127.0F / 32;
-  for (std::size_t i = 0; i < rows; ++i) x[i * columns + g() % columns] = -127.0F / 32;
-  for (std::size_t j = 0; j < columns; ++j) x[g() % rows * columns + j] = 127.0F / 32;
+  for (std::size_t line = 0; line < (by_row ? rows : columns); ++line) {
+    const std::size_t at = g() % (by_row ? columns : rows), i = by_row ? line : at,
+                      j = by_row ? at : line;
+    x[i * columns + j] = -127.0F * unit(i, j);
+  }
   return x;
 }
 
@@ -294,7 +307,7 @@ void check_all_llm(bool small, Counts& counts) {
     check_llm(s, plain, v, 6, 0, "special in w", counts);
     check_llm(s, x, v, 6, 0, "special in both", counts);
   }
-  check_llm(s, ties(s.m, s.k, g), ties(s.k, s.n, g), 6, 0, "ties", counts);
+  check_llm(s, ties(s.m, s.k, true, g), ties(s.k, s.n, false, g), 6, 0, "ties", counts);
   x = plain;
   auto v = w;
   for (std::size_t i = 0; i < s.m * s.k; ++i)  // rows of zeros, of subnormals, near 2^-100, of −0
