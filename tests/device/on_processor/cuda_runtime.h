@@ -4,7 +4,7 @@
 // rounding, limits of launches, asynchrony, speed) it does not show.
 //
 // A block's threads are coroutines that run in turn from barrier to barrier, warp by warp, in
-// ascending order and in descending order by turns (the first one too, from block to block): a
+// ascending order and in descending order by turns (the first one too, every third block): a
 // barrier that is missing changes results. Blocks run one after the other. translate.py rewrites
 // launches.
 #pragma once
@@ -63,8 +63,8 @@ class Block {
       fibers_[t].uc_link = &scheduler_;
       makecontext(&fibers_[t], start, 0);
     }
-    forward_ = !forward_;
-    for (bool forward = forward_, any = true; any; forward = !forward) {
+    const bool first = blocks_++ / 3 % 2 == 0;
+    for (bool forward = first, any = true; any; forward = !forward) {
       votes_ = true;
       any = false;
       const unsigned warps = (threads + 31) / 32;
@@ -126,8 +126,8 @@ class Block {
   std::vector<ucontext_t> fibers_;
   std::vector<std::unique_ptr<std::byte[]>> stacks_;
   std::vector<bool> alive_;
-  unsigned thread_ = 0;
-  bool forward_ = false, waiting_ = false, meeting_ = false, votes_ = true, result_ = true;
+  unsigned thread_ = 0, blocks_ = 0;
+  bool waiting_ = false, meeting_ = false, votes_ = true, result_ = true;
   std::exception_ptr failure_;
 };
 

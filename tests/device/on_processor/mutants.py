@@ -120,8 +120,10 @@ def main() -> int:
         run = subprocess.run(
             [program, "--small"], capture_output=True, text=True, check=False, timeout=300
         )
-        last = run.stdout.strip().splitlines()[-1] if run.stdout else run.stderr
-        good = run.returncode == (0 if name == "unchanged" else 1) and "mismatches" in last
+        last = run.stdout.strip().splitlines()[-1] if run.stdout else ""
+        if run.returncode < 0:  # a wild place
+            last = f"ended by signal {-run.returncode}"
+        good = bool(last) and (run.returncode == 0) == (name == "unchanged")
         wrong += not good
         print(f"{'good' if good else 'WRONG':5} {name}: {last.split(': ', 1)[-1]}", flush=True)
     print(f"{len(options.only)} programs, {wrong} wrong")
