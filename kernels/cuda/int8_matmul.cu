@@ -4,7 +4,9 @@
 #include <string>
 
 #include "emu/arrays/cuda/launch.cuh"
+#include "kernels/cuda/int8_finish.cuh"
 #include "kernels/cuda/int8_tiles.cuh"
+#include "kernels/cuda/int8_wgmma.cuh"
 #include "kernels/cuda/stream_memory.cuh"
 
 namespace halfulp::kernels::cuda {
@@ -64,49 +66,6 @@ ByteRows laid_out(const IntegerMatrix& x, std::size_t rows, std::size_t columns,
   return {reinterpret_cast<const std::int8_t*>(to), static_cast<std::int64_t>(padded(columns))};
 }
 
-struct StoreSums {
-  const std::int32_t* c;
-  std::int32_t* out;
-  bool vectors;  // rows of c and out begin at multiples of 16 bytes
-  bool parts;    // out has c, or zeros, and other blocks add too: in any order, being exact
-
-  template <class T>
-  __device__ void operator()(const ByteProduct& product, const typename T::Sums& sums,
-                             int first_row, int first_column) const {
-#pragma unroll
-    for (int i = 0; i < T::down; ++i) {
-      each_four<T>(i, [&](int p, int half, int row, int column) {
-        row += first_row;
-        column += first_column;
-        if (row >= product.m || column >= product.n) return;
-        const std::int64_t at = static_cast<std::int64_t>(row) * product.n + column;
-        Word four[4] = {sums[i][2 * p][2 * half], sums[i][2 * p + 1][2 * half],
-                        sums[i][2 * p][2 * half + 1], sums[i][2 * p + 1][2 * half + 1]};
-        if (vectors && !parts) {
-          if (c != nullptr) {
-            const int4 start = *reinterpret_cast<const int4*>(c + at);
-            four[0] += static_cast<Word>(start.x);
-            four[1] += static_cast<Word>(start.y);
-            four[2] += static_cast<Word>(start.z);
-            four[3] += static_cast<Word>(start.w);
-          }
-          *reinterpret_cast<uint4*>(out + at) = {four[0], four[1], four[2], four[3]};
-          return;
-        }
-#pragma unroll
-        for (int j = 0; j < 4; ++j) {
-          if (column + j >= product.n) break;
-          if (parts)
-            atomicAdd(reinterpret_cast<Word*>(out + at + j), four[j]);
-          else
-            out[at + j] = static_cast<std::int32_t>(
-                four[j] + (c != nullptr ? static_cast<Word>(c[at + j]) : 0));
-        }
-      });
-    }
-  }
-};
-
 constexpr int chains = 16;
 
 __global__ void __launch_bounds__(256) instructions_kernel(int steps, Word* sink) {
@@ -126,7 +85,7 @@ __global__ void __launch_bounds__(256) instructions_kernel(int steps, Word* sink
 }  // namespace
 
 void int8_matmul(MatmulShape s, IntegerMatrix a, IntegerMatrix b, const std::int32_t* c,
-                 std::int32_t* out, void* stream) {
+                 std::int32_t* out, void* stream, ByteInstruction instruction) {
   require_extents(s);
   if (s.m == 0 || s.n == 0) return;
   const auto handle = static_cast<cudaStream_t>(stream);
@@ -150,6 +109,8 @@ void int8_matmul(MatmulShape s, IntegerMatrix a, IntegerMatrix b, const std::int
     store.parts = true;
     memory.preset(out, c, s.m * s.n * sizeof *out);
   }
+  if (instruction == ByteInstruction::fastest && suits_wgmma(product))
+    return launch_wgmma(product, store, handle);
   launch_bytes<StoreSums>(product, [&](auto kernel, unsigned blocks, int threads, int bytes) {
     kernel<<<blocks, threads, bytes, handle>>>(product, store);
   });

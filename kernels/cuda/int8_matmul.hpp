@@ -19,12 +19,16 @@ struct IntegerMatrix {
   IntegerStorage storage = IntegerStorage::bytes;
 };
 
+// The bits do not depend on it. `fastest`: wgmma on Hopper, where results are enough for its tiles.
+enum class ByteInstruction : std::uint8_t { fastest, mma };
+
 // Of the device, of any alignment (c and out of 4 bytes); c may be null. Queued on `stream`;
 // nothing waits. Operands whose rows do not begin at multiples of 16 bytes, and packed ones, are
 // first brought into memory of the stream's pool. Throws std::invalid_argument for extents beyond
 // 2^30, and std::runtime_error with CUDA's message.
 void int8_matmul(MatmulShape shape, IntegerMatrix a, IntegerMatrix b, const std::int32_t* c,
-                 std::int32_t* out, void* stream = nullptr);
+                 std::int32_t* out, void* stream = nullptr,
+                 ByteInstruction instruction = ByteInstruction::fastest);
 
 // The floor: `steps` instructions mma.sync.m16n8k32 of bytes in each of eight warps of each of
 // `blocks` blocks, with operands from registers alone; 4096 multiply-adds each. `sink` gets 256

@@ -54,6 +54,21 @@ struct ByteTile {
   static constexpr int down = WarpRows / 16, pairs = WarpColumns / 16;
   using Sums = Word[down][2 * pairs][4];
 
+  // How finishes see a thread's results: in passes, each of some slots of neighbours in a row.
+  static constexpr int passes = down, slots = 2 * pairs, width = 4;
+  // f(slot, row, first column), within the tile.
+  template <class F>
+  __device__ static void each_slot(int pass, F f) {
+    const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
+    const int row = warp / WarpsAcross * WarpRows + 16 * pass + lane / 4;
+    const int column = warp % WarpsAcross * WarpColumns + lane % 4 * 4;
+#pragma unroll
+    for (int s = 0; s < slots; ++s) f(s, row + s % 2 * 8, column + s / 2 * 16);
+  }
+  __device__ static Word value(const Sums& sums, int pass, int slot, int neighbour) {
+    return sums[pass][slot / 2 * 2 + neighbour % 2][slot % 2 * 2 + neighbour / 2];
+  }
+
   static_assert(depth == 64 || depth == 128);
   static_assert(columns % 128 == 0 && WarpRows % 16 == 0 && WarpColumns % 16 == 0);
   static_assert(threads % (depth / 2) == 0 && rows % (16 * threads / depth) == 0);
@@ -62,18 +77,19 @@ struct ByteTile {
 using LargeByteTile = ByteTile<2, 4, 64, 64, 64, 4, 1>;
 using SmallByteTile = ByteTile<2, 2, 32, 64, 64, 4, 2>;
 
-// f(i, p, half, row, column): results sums[i][2·p | 2·p + 1][2·half | 2·half + 1] of this thread
-// are columns column, column + 2 (even) and column + 1, column + 3 (odd) of that row of the tile.
-template <class T, class F>
-__device__ inline void each_four(int i, F f) {
-  const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
-  const int row = warp / T::warps_across * T::warp_rows + 16 * i + lane / 4;
-  const int column = warp % T::warps_across * T::warp_columns + lane % 4 * 4;
-#pragma unroll
-  for (int p = 0; p < T::pairs; ++p) {
-#pragma unroll
-    for (int half = 0; half < 2; ++half) f(p, half, row + 8 * half, column + 16 * p);
-  }
+struct TilePlace {
+  int row, column;  // of its first result
+};
+// Eight rows of tiles at a time, column by column, so that blocks at work at once share what they
+// read.
+template <class T>
+__device__ inline TilePlace place_of_tile(const ByteProduct& product, int tile) {
+  constexpr int band = 8;
+  const int tiles_down = (product.m + T::rows - 1) / T::rows,
+            tiles_across = (product.n + T::columns - 1) / T::columns;
+  const int top = tile / (band * tiles_across) * band, within = tile % (band * tiles_across);
+  const int high = min(band, tiles_down - top);
+  return {(top + within % high) * T::rows, within / high * T::columns};
 }
 
 // Finish: called once by every thread of a block with (product, sums, first row, first column).
@@ -82,15 +98,9 @@ __global__ void __launch_bounds__(T::threads, T::blocks)
     bytes_kernel(ByteProduct product, Finish finish) {
   const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
 
-  // Tiles of eight rows of tiles at a time, so that blocks at work at once share what they read.
-  constexpr int band = 8;
-  const int tiles_down = (product.m + T::rows - 1) / T::rows,
-            tiles_across = (product.n + T::columns - 1) / T::columns;
-  const int part = static_cast<int>(blockIdx.x) % product.parts,
-            tile = static_cast<int>(blockIdx.x) / product.parts;
-  const int top = tile / (band * tiles_across) * band, within = tile % (band * tiles_across);
-  const int high = min(band, tiles_down - top);
-  const int first_row = (top + within % high) * T::rows, first_column = within / high * T::columns;
+  const TilePlace place = place_of_tile<T>(product, static_cast<int>(blockIdx.x) / product.parts);
+  const int first_row = place.row, first_column = place.column;
+  const int part = static_cast<int>(blockIdx.x) % product.parts;
   const std::int64_t all = (product.k + T::depth - 1) / T::depth;
   const int first = static_cast<int>(part * all / product.parts),
             last = static_cast<int>((part + 1) * all / product.parts);
@@ -222,6 +232,9 @@ std::size_t tiles_of(const ByteProduct& p) {
   return along(p.m, T::rows) * along(p.n, T::columns);
 }
 
+// Large tiles, for a GPU.
+inline constexpr std::size_t enough_tiles = 100;
+
 // launch(kernel, blocks, threads, bytes of shared memory) with bytes_kernel of the tile that suits.
 template <class Finish, class Launch>
 void launch_bytes(const ByteProduct& product, Launch launch) {
@@ -237,8 +250,7 @@ void launch_bytes(const ByteProduct& product, Launch launch) {
       launch(kernel, static_cast<unsigned>(blocks), T::threads, T::bytes);
     halfulp::cuda::require_launched("product of integers");
   };
-  constexpr std::size_t enough = 100;  // large tiles, for a GPU
-  if (product.parts == 1 && tiles_of<LargeByteTile>(product) >= enough)
+  if (product.parts == 1 && tiles_of<LargeByteTile>(product) >= enough_tiles)
     in_tiles(LargeByteTile{});
   else
     in_tiles(SmallByteTile{});

@@ -4,7 +4,9 @@
 #include "kernels/cuda/llm_int8.hpp"
 
 #include "emu/arrays/cuda/launch.cuh"
+#include "kernels/cuda/int8_finish.cuh"
 #include "kernels/cuda/int8_tiles.cuh"
+#include "kernels/cuda/int8_wgmma.cuh"
 #include "kernels/cuda/stream_memory.cuh"
 
 namespace halfulp::kernels::cuda {
@@ -199,98 +201,6 @@ __global__ void __launch_bounds__(threads)
   }
 }
 
-// Steps 4 and 5 on the sums of a tile. Outliers of x and w come through shared memory, as many at a
-// time as it has room for; a thread takes 16 rows of its warp at a time.
-struct Dequantise {
-  const float *x, *w, *row_absmax;
-  const Word* column_absmax;
-  const int *list, *count;
-  float* out;
-  bool vectors;  // rows of out begin at multiples of 16 bytes
-
-  template <class T>
-  __device__ void operator()(const ByteProduct& product, const typename T::Sums& sums,
-                             int first_row, int first_column) const {
-    auto* const memory = reinterpret_cast<float*>(launched_memory());
-    constexpr int room = T::bytes / static_cast<int>(sizeof(float)) / (T::rows + T::columns);
-    const int outliers = *count;
-    int staged = -1;
-#pragma unroll
-    for (int i = 0; i < T::down; ++i) {
-      float chain[T::pairs][2][4] = {};
-      for (int from = 0; from < outliers; from += room) {
-        const int here = min(room, outliers - from);
-        if (staged != from) {
-          stage<T>(product, first_row, first_column, from, here, memory);
-          staged = from;
-        }
-        for (int o = 0; o < here; ++o) {
-          const float* const of_x = memory + o * (T::rows + T::columns);
-          each_four<T>(i, [&](int p, int half, int row, int column) {
-            const float left = of_x[row];
-            const float4 right = *reinterpret_cast<const float4*>(of_x + T::rows + column);
-            float(&sum)[4] = chain[p][half];
-            sum[0] = __fmaf_rn(left, right.x, sum[0]);
-            sum[1] = __fmaf_rn(left, right.y, sum[1]);
-            sum[2] = __fmaf_rn(left, right.z, sum[2]);
-            sum[3] = __fmaf_rn(left, right.w, sum[3]);
-          });
-        }
-      }
-      each_four<T>(i, [&](int p, int half, int row, int column) {
-        row += first_row;
-        column += first_column;
-        if (row >= product.m || column >= product.n) return;
-        const Word four[4] = {sums[i][2 * p][2 * half], sums[i][2 * p + 1][2 * half],
-                              sums[i][2 * p][2 * half + 1], sums[i][2 * p + 1][2 * half + 1]};
-        const std::int64_t at = static_cast<std::int64_t>(row) * product.n + column;
-        const float r = row_absmax[row];
-        float y[4] = {};
-#pragma unroll
-        for (int j = 0; j < 4; ++j)
-          if (column + j < product.n)
-            y[j] = __fadd_rn(scaled(four[j], r, column_absmax[column + j]), chain[p][half][j]);
-        if (vectors) {
-          *reinterpret_cast<float4*>(out + at) = {y[0], y[1], y[2], y[3]};
-        } else {
-#pragma unroll
-          for (int j = 0; j < 4; ++j)
-            if (column + j < product.n) out[at + j] = y[j];
-        }
-      });
-    }
-  }
-
- private:
-  // s·(r·c)/127². s as two numbers joined by one rounded sum is s rounded once. A maximum that is
-  // infinite or NaN stands for NaN: codes and s are 0 there, and 0·∞ is NaN.
-  __device__ static float scaled(Word sum, float r, Word absmax) {
-    const float s = __int2float_rn(static_cast<int>(sum));
-    return __fdiv_rn(__fmul_rn(s, __fmul_rn(r, __uint_as_float(absmax))), 16129.0F);
-  }
-
-  // Outliers from … from + here − 1: [outlier][row of the tile, then column].
-  template <class T>
-  __device__ void stage(const ByteProduct& product, int first_row, int first_column, int from,
-                        int here, float* memory) const {
-    constexpr int both = T::rows + T::columns;
-    __syncthreads();  // nobody reads what was there
-    for (int at = static_cast<int>(threadIdx.x); at < here * both; at += T::threads) {
-      const int k = list[from + at / both], place = at % both;
-      float v = 0;
-      if (place < T::rows) {
-        if (first_row + place < product.m)
-          v = x[static_cast<std::int64_t>(first_row + place) * product.k + k];
-      } else {
-        const int column = first_column + place - T::rows;
-        if (column < product.n) v = w[static_cast<std::int64_t>(k) * product.n + column];
-      }
-      memory[at] = v;
-    }
-    __syncthreads();
-  }
-};
-
 constexpr std::size_t rounded_up(std::size_t n) {
   return (n + 255) / 256 * 256;
 }
@@ -298,7 +208,7 @@ constexpr std::size_t rounded_up(std::size_t n) {
 }  // namespace
 
 void llm_int8(MatmulShape s, const float* x, const float* w, float* out, float threshold,
-              void* stream) {
+              void* stream, ByteInstruction instruction) {
   require_extents(s);
   if (s.m == 0 || s.n == 0) return;
   const auto handle = static_cast<cudaStream_t>(stream);
@@ -368,6 +278,8 @@ void llm_int8(MatmulShape s, const float* x, const float* w, float* out, float t
                             static_cast<int>(k)};
   const Dequantise finish{x,    w,     row_absmax, column_absmax,
                           list, count, out,        s.n % 4 == 0 && begins(out)};
+  if (instruction == ByteInstruction::fastest && suits_wgmma(product))
+    return launch_wgmma(product, finish, handle);
   launch_bytes<Dequantise>(product, [&](auto kernel, unsigned blocks, int of_block, int shared) {
     kernel<<<blocks, of_block, shared, handle>>>(product, finish);
   });

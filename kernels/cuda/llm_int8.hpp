@@ -6,7 +6,7 @@
 // bytes more each; out 4·M·N; the product of int8_matmul.hpp; M·N fused multiply-adds an outlier.
 #pragma once
 
-#include "kernels/matmul.hpp"
+#include "kernels/cuda/int8_matmul.hpp"
 
 namespace halfulp::kernels::cuda {
 
@@ -15,6 +15,6 @@ namespace halfulp::kernels::cuda {
 // a little); nothing waits: outliers are found, counted and put in order on the device. Throws
 // std::invalid_argument for extents beyond 2^30, and std::runtime_error with CUDA's message.
 void llm_int8(MatmulShape shape, const float* x, const float* w, float* out, float threshold = 6.0F,
-              void* stream = nullptr);
+              void* stream = nullptr, ByteInstruction instruction = ByteInstruction::fastest);
 
 }  // namespace halfulp::kernels::cuda

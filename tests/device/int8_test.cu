@@ -22,6 +22,7 @@ namespace {
 
 using namespace halfulp;
 using namespace halfulp::kernels;
+using kernels::cuda::ByteInstruction;
 using kernels::cuda::IntegerMatrix;
 using kernels::cuda::IntegerStorage;
 
@@ -144,9 +145,12 @@ void check_integers(MatmulShape s, int a_bits, int b_bits, Data data, bool with_
   const std::string what = std::to_string(a_bits) + " x " + std::to_string(b_bits) + " bits, " +
                            std::to_string(s.m) + " x " + std::to_string(s.n) + " x " +
                            std::to_string(s.k) + (with_c ? ", c" : "");
-  for (int again = 0; again < 2; ++again) {
+  for (const auto instruction :
+       {ByteInstruction::fastest, ByteInstruction::fastest, ByteInstruction::mma}) {
+    if (instruction == ByteInstruction::mma && s.m * s.n < std::size_t{1} << 20) break;  // the same
     out.poison();
-    kernels::cuda::int8_matmul(s, of_a, of_b, with_c ? from.get() : nullptr, out.get());
+    kernels::cuda::int8_matmul(s, of_a, of_b, with_c ? from.get() : nullptr, out.get(), nullptr,
+                               instruction);
     compare(out, want, what, counts);
   }
 }
@@ -228,9 +232,11 @@ void check_llm(MatmulShape s, const std::vector<float>& x, const std::vector<flo
   Guarded<float> of_x(x, shift), of_w(w, shift / 2), out(want.size(), shift % 2);
   const std::string what = std::string("LLM.int8, ") + name + ", " + std::to_string(s.m) + " x " +
                            std::to_string(s.n) + " x " + std::to_string(s.k);
-  for (int again = 0; again < 2; ++again) {
+  for (const auto instruction :
+       {ByteInstruction::fastest, ByteInstruction::fastest, ByteInstruction::mma}) {
+    if (instruction == ByteInstruction::mma && s.m * s.n < std::size_t{1} << 20) break;  // the same
     out.poison();
-    kernels::cuda::llm_int8(s, of_x.get(), of_w.get(), out.get(), threshold);
+    kernels::cuda::llm_int8(s, of_x.get(), of_w.get(), out.get(), threshold, nullptr, instruction);
     compare(out, want, what, counts);
   }
 }
@@ -351,7 +357,8 @@ void bench(const std::string& where) {
   row("mma.m16n8k32.s8", "registers", alone, peak, where);
 
   double product_time = 0;  // of 4096³
-  const auto time_integers = [&](const char* name, MatmulShape s, IntegerStorage of_b) {
+  const auto time_integers = [&](const char* name, MatmulShape s, IntegerStorage of_b,
+                                 ByteInstruction instruction = ByteInstruction::fastest) {
     const auto a = integers(s.m * s.k, 8, Data::any, g);
     const auto b = integers(s.k * s.n, of_b == IntegerStorage::bytes ? 8 : 4, Data::any, g);
     Guarded<std::int8_t> left(a), right(b);
@@ -363,7 +370,7 @@ void bench(const std::string& where) {
         static_cast<double>(s.m) * static_cast<double>(s.n) * static_cast<double>(s.k);
     const auto rates = halfulp_test::rates_of(9, work * calls, [&] {
       for (int i = 0; i < calls; ++i)
-        kernels::cuda::int8_matmul(s, {left.get()}, y, nullptr, out.get());
+        kernels::cuda::int8_matmul(s, {left.get()}, y, nullptr, out.get(), nullptr, instruction);
     });
     const auto got = out.values();
     for (int t = 0; t < 200; ++t) {
@@ -376,6 +383,9 @@ void bench(const std::string& where) {
         rates, peak, where);
     return work / rates[rates.size() / 2];
   };
+  for (const std::size_t m : {4096, 8192})
+    time_integers("matmul int8 by mma", {m, 4096, 4096}, IntegerStorage::bytes,
+                  ByteInstruction::mma);
   product_time = time_integers("matmul int8", {4096, 4096, 4096}, IntegerStorage::bytes);
   time_integers("matmul int8", {8192, 4096, 4096}, IntegerStorage::bytes);
   time_integers("matmul int8", {4096, 4100, 4100}, IntegerStorage::bytes);

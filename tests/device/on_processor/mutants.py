@@ -18,6 +18,7 @@ from translate import translated
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
 TILES = "kernels/cuda/int8_tiles.cuh"
+FINISH = "kernels/cuda/int8_finish.cuh"
 PRODUCT, LLM = "kernels/cuda/int8_matmul.cu", "kernels/cuda/llm_int8.cu"
 SOURCES = [PRODUCT, LLM, "tests/device/int8_test.cu"]
 FLAGS = ["-std=c++20", "-O1", "-ffp-contract=off", "-fno-strict-aliasing", "-w"]
@@ -64,10 +65,10 @@ MUTANTS = {
         "if (fabsf(__fsub_rn(e, nearest)) < 0.5F - 0x1p-15F)",
         "if (!(fabsf(__fsub_rn(e, nearest)) >= 0.5F - 0x1p-15F))",
     ),
-    "outliers beyond the room are the first ones": (LLM, "staged != from", "staged < 0"),
-    "the chain in descending order": (LLM, "memory + o * (T::rows", "memory + (here - 1 - o) * (T::rows"),
+    "outliers beyond the room are the first ones": (FINISH, "staged != from", "staged < 0"),
+    "the chain in descending order": (FINISH, "memory + o * both", "memory + (here - 1 - o) * both"),
     "the list is not waited for": (LLM, "found[me] = mine;\n  __syncthreads();", "found[me] = mine;"),
-    "(s·r)·c": (LLM, "s, __fmul_rn(r, __uint_as_float(absmax))", "__fmul_rn(s, r), __uint_as_float(absmax)"),
+    "(s·r)·c": (FINISH, "s, __fmul_rn(r, __uint_as_float(absmax))", "__fmul_rn(s, r), __uint_as_float(absmax)"),
 }  # fmt: skip
 
 
@@ -83,7 +84,7 @@ def build(folder: Path, name: str, libraries: list[Path]) -> Path:
     objects = []
     for source in SOURCES:
         stem = Path(source).stem
-        changed = source == file or (file == TILES and source.startswith("kernels"))
+        changed = source == file or (file.endswith(".cuh") and source.startswith("kernels"))
         target = (place if changed else folder) / f"{stem}.o"
         if changed or not target.exists():
             code = target.with_suffix(".cpp")
