@@ -66,6 +66,18 @@ struct StoreSums {
   }
 };
 
+// x/127², rounded once: from 2^-100 on by a product with the rounded reciprocal, which the exact
+// remainder mends. (For every x: tests/device/int8_test.cu.)
+__device__ inline float over_16129(float x) {
+  constexpr float inverse = 1.0F / 16129.0F;
+  constexpr Word least = 0x0d800000U;  // 2^-100
+  if ((__float_as_uint(x) & 0x7fffffffU) - least < 0x7f800000U - least) {
+    const float q = __fmul_rn(x, inverse);
+    return __fmaf_rn(__fmaf_rn(-q, 16129.0F, x), inverse, q);
+  }
+  return __fdiv_rn(x, 16129.0F);
+}
+
 // Steps 4 and 5 of kernels/llm_int8.hpp. Outliers of x and w come through shared memory, as many at
 // a time as it has room for.
 struct Dequantise {
@@ -94,9 +106,10 @@ struct Dequantise {
       for (int from = 0; from < outliers; from += room) {
         const int here = min(room, outliers - from);
         if (staged != from) {
-          stage<T>(product, first_row, first_column, from, here, memory);
+          stage<T>(product, first_row, first_column, from, here);
           staged = from;
         }
+#pragma unroll 2
         for (int o = 0; o < here; ++o) {
           const float* const of_x = memory + o * both;
           T::each_slot(pass, [&](int slot, int row, int column) {
@@ -113,13 +126,14 @@ struct Dequantise {
         column += first_column;
         if (row >= product.m || column >= product.n) return;
         const std::int64_t at = static_cast<std::int64_t>(row) * product.n + column;
-        const float r = row_absmax[row];
+        const float r = __ldg(row_absmax + row);
         Row y{};
 #pragma unroll
         for (int j = 0; j < T::width; ++j)
           if (column + j < product.n)
-            y.at[j] = __fadd_rn(scaled(T::value(sums, pass, slot, j), r, column_absmax[column + j]),
-                                chain[slot][j]);
+            y.at[j] = __fadd_rn(
+                scaled(T::value(sums, pass, slot, j), r, __ldg(column_absmax + column + j)),
+                chain[slot][j]);
         if (vectors) {
           *reinterpret_cast<Floats*>(out + at) = y.all;
         } else {
@@ -136,27 +150,30 @@ struct Dequantise {
   // infinite or NaN stands for NaN: codes and s are 0 there, and 0·∞ is NaN.
   __device__ static float scaled(Word sum, float r, Word absmax) {
     const float s = __int2float_rn(static_cast<int>(sum));
-    return __fdiv_rn(__fmul_rn(s, __fmul_rn(r, __uint_as_float(absmax))), 16129.0F);
+    return over_16129(__fmul_rn(s, __fmul_rn(r, __uint_as_float(absmax))));
   }
 
   // Outliers from … from + here − 1: [outlier][row of the tile, then column].
   template <class T>
   __device__ void stage(const ByteProduct& product, int first_row, int first_column, int from,
-                        int here, float* memory) const {
+                        int here) const {
     constexpr int both = T::rows + T::columns;
+    const Word to = launched_address();
     __syncthreads();  // nobody reads what was there
-    for (int at = static_cast<int>(threadIdx.x); at < here * both; at += T::threads) {
-      const int k = list[from + at / both], place = at % both;
-      float v = 0;
-      if (place < T::rows) {
-        if (first_row + place < product.m)
-          v = x[static_cast<std::int64_t>(first_row + place) * product.k + k];
-      } else {
-        const int column = first_column + place - T::rows;
-        if (column < product.n) v = w[static_cast<std::int64_t>(k) * product.n + column];
+    for (int o = 0; o < here; ++o) {
+      const int k = list[from + o];
+#pragma unroll
+      for (int place = static_cast<int>(threadIdx.x); place < both; place += T::threads) {
+        const bool of_x = place < T::rows;
+        const int line = of_x ? first_row + place : first_column + place - T::rows;
+        const bool inside = line < (of_x ? product.m : product.n);
+        const float* const v = of_x ? x + static_cast<std::int64_t>(line) * product.k + k
+                                    : w + static_cast<std::int64_t>(k) * product.n + line;
+        copy_word_ahead(to + static_cast<Word>(4 * (o * both + place)), inside ? v : x, inside);
       }
-      memory[at] = v;
     }
+    copies_close();
+    copies_wait<0>();
     __syncthreads();
   }
 };

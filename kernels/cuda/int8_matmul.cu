@@ -24,13 +24,14 @@ bool in_place(const IntegerMatrix& x, std::size_t columns) {
          reinterpret_cast<std::uintptr_t>(x.data) % line == 0;
 }
 
-// Rows of `columns` integers into rows of padded(columns) bytes, zeros beyond; four bytes a thread.
+// Rows of `columns` integers into rows of padded(columns) bytes, zeros beyond; four bytes a thread,
+// `blocks` blocks a row.
 template <IntegerStorage storage>
-__global__ void lay_out(const std::uint8_t* from, std::size_t rows, std::size_t columns, Word* to) {
-  const std::size_t words = (columns + 15) / 16 * 4;
-  const std::size_t at = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x;
-  if (at >= rows * words) return;
-  const std::size_t row = at / words, column = at % words * 4;
+__global__ void lay_out(const std::uint8_t* from, std::size_t columns, unsigned blocks, Word* to) {
+  const std::size_t words = (columns + 15) / 16 * 4, row = blockIdx.x / blocks;
+  const std::size_t word = std::size_t{blockIdx.x % blocks} * blockDim.x + threadIdx.x;
+  if (word >= words) return;
+  const std::size_t column = 4 * word;
   Word bytes = 0;
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
@@ -45,7 +46,7 @@ __global__ void lay_out(const std::uint8_t* from, std::size_t rows, std::size_t 
     }
     bytes |= byte << (8 * i);
   }
-  to[at] = bytes;
+  to[row * words + word] = bytes;
 }
 
 ByteRows laid_out(const IntegerMatrix& x, std::size_t rows, std::size_t columns, std::byte* to,
@@ -53,15 +54,15 @@ ByteRows laid_out(const IntegerMatrix& x, std::size_t rows, std::size_t columns,
   if (in_place(x, columns))
     return {static_cast<const std::int8_t*>(x.data), static_cast<std::int64_t>(columns)};
   constexpr unsigned threads = 256;
-  const std::size_t words = rows * padded(columns) / 4;
-  const auto blocks = static_cast<unsigned>((words + threads - 1) / threads);
+  const auto of_row = static_cast<unsigned>((padded(columns) / 4 + threads - 1) / threads);
+  const auto blocks = static_cast<unsigned>(rows) * of_row;
   const auto* from = static_cast<const std::uint8_t*>(x.data);
   auto* const place = reinterpret_cast<Word*>(to);
   if (x.storage == IntegerStorage::bytes)
-    lay_out<IntegerStorage::bytes><<<blocks, threads, 0, stream>>>(from, rows, columns, place);
+    lay_out<IntegerStorage::bytes><<<blocks, threads, 0, stream>>>(from, columns, of_row, place);
   else
     lay_out<IntegerStorage::packed_int4>
-        <<<blocks, threads, 0, stream>>>(from, rows, columns, place);
+        <<<blocks, threads, 0, stream>>>(from, columns, of_row, place);
   require_launched("layout of integers");
   return {reinterpret_cast<const std::int8_t*>(to), static_cast<std::int64_t>(padded(columns))};
 }

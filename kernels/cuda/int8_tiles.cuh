@@ -74,7 +74,7 @@ struct ByteTile {
   static_assert(threads % (depth / 2) == 0 && rows % (16 * threads / depth) == 0);
   static_assert(threads % columns == 0 && depth % (16 * threads / columns) == 0);
 };
-using LargeByteTile = ByteTile<2, 4, 64, 64, 64, 4, 1>;
+using LargeByteTile = ByteTile<4, 2, 64, 64, 128, 4, 1>;
 using SmallByteTile = ByteTile<2, 2, 32, 64, 64, 4, 2>;
 
 struct TilePlace {

@@ -119,43 +119,54 @@ __global__ void __launch_bounds__(threads)
     if (outlier[i] != 0) list[to++] = i;
 }
 
-// A block a row of x, the last ones first: they may still be in the cache.
+// A block a row of x, the last ones first: they may still be in the cache. The first 4096 of a row
+// stay in registers between maximum and codes.
 template <bool whole>
 __global__ void __launch_bounds__(threads)
     code_rows(std::int64_t k, const float* x, const std::uint8_t* outlier, float* absmax,
               std::int8_t* codes, std::int64_t stride) {
-  __shared__ Word largest[threads];
+  constexpr int kept = 4, step = 4 * threads;
+  __shared__ Word largest[threads / 32];
   const std::int64_t row = static_cast<std::int64_t>(gridDim.x) - 1 - blockIdx.x;
   const float* from = x + row * k;
   const int me = static_cast<int>(threadIdx.x);
   Word most = 0;
-#pragma unroll 4
-  for (std::int64_t at = 4 * me; at < k; at += 4 * threads) {
-    const Four v = four_of<whole>(from, at, k);
+  // Outliers' numbers are zeroed.
+  const auto load = [&](std::int64_t at) {
+    Four v = four_of<whole>(from, at, k);
     const Word out = *reinterpret_cast<const Word*>(outlier + at);
 #pragma unroll
-    for (int i = 0; i < 4; ++i)
-      if ((out >> (8 * i) & 0xFFU) == 0) most = max(most, magnitude(v.at[i]));
-  }
-  largest[me] = most;
-  for (int half = threads / 2; half > 0; half /= 2) {
-    __syncthreads();
-    if (me < half) largest[me] = max(largest[me], largest[me + half]);
-  }
+    for (int i = 0; i < 4; ++i) {
+      if ((out >> (8 * i) & 0xFFU) != 0) v.at[i] = 0;
+      most = max(most, magnitude(v.at[i]));
+    }
+    return v;
+  };
+  Four first[kept] = {};
+#pragma unroll
+  for (int i = 0; i < kept; ++i)
+    if (4 * me + i * step < k) first[i] = load(4 * me + i * step);
+#pragma unroll 4
+  for (std::int64_t at = 4 * me + kept * step; at < k; at += step) load(at);
+  most = __reduce_max_sync(~0U, most);
+  if (me % 32 == 0) largest[me / 32] = most;
   __syncthreads();
-  const float of_row = __uint_as_float(largest[0]);
+#pragma unroll
+  for (int i = 0; i < static_cast<int>(threads) / 32; ++i) most = max(most, largest[i]);
+  const float of_row = __uint_as_float(most);
   if (me == 0) absmax[row] = of_row;
   const Coder code = coder_of(of_row);
-#pragma unroll 4
-  for (std::int64_t at = 4 * me; at < k; at += 4 * threads) {
-    const Four v = four_of<whole>(from, at, k);
-    const Word out = *reinterpret_cast<const Word*>(outlier + at);
+  const auto store = [&](std::int64_t at, const Four& v) {
     Word four = 0;
 #pragma unroll
-    for (int i = 0; i < 4; ++i)
-      if ((out >> (8 * i) & 0xFFU) == 0) four |= code(v.at[i]) << (8 * i);
+    for (int i = 0; i < 4; ++i) four |= code(v.at[i]) << (8 * i);
     *reinterpret_cast<Word*>(codes + row * stride + at) = four;
-  }
+  };
+#pragma unroll
+  for (int i = 0; i < kept; ++i)
+    if (4 * me + i * step < k) store(4 * me + i * step, first[i]);
+#pragma unroll 4
+  for (std::int64_t at = 4 * me + kept * step; at < k; at += step) store(at, load(at));
 }
 
 // Largest magnitudes of the columns of w, as bits, which order as magnitudes do: infinity and NaN

@@ -29,6 +29,12 @@ __device__ inline void copy_ahead(Word to, const void* from, bool inside) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes)
                : "memory");
 }
+// 4 bytes likewise, at multiples of 4.
+__device__ inline void copy_word_ahead(Word to, const void* from, bool inside) {
+  const int bytes = inside ? 4 : 0;
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(from), "r"(bytes)
+               : "memory");
+}
 // Closes a group of this thread's copies.
 __device__ inline void copies_close() {
   asm volatile("cp.async.commit_group;" ::: "memory");

@@ -36,12 +36,13 @@ inline std::byte* launched_memory() {
 struct Copy {
   std::byte* to;
   const void* from;  // null: zeros
+  std::size_t bytes;
 
   void come() const {
     if (from != nullptr)
-      std::memcpy(to, from, 16);
+      std::memcpy(to, from, bytes);
     else
-      std::memset(to, 0, 16);
+      std::memset(to, 0, bytes);
   }
 };
 class Copies {
@@ -67,9 +68,9 @@ class Copies {
   std::deque<std::vector<Copy>> groups_;
 };
 
-inline void require_multiple_of_16(const void* p, const char* what) {
-  if (reinterpret_cast<std::uintptr_t>(p) % 16 == 0) return;
-  std::fprintf(stderr, "%s at %p, no multiple of 16\n", what, p);
+inline void require_multiple(const void* p, std::size_t of, const char* what) {
+  if (reinterpret_cast<std::uintptr_t>(p) % of == 0) return;
+  std::fprintf(stderr, "%s at %p, no multiple of %zu\n", what, p, of);
   std::abort();
 }
 
@@ -81,6 +82,14 @@ inline unsigned __byte_perm(unsigned x, unsigned y, unsigned which) {
   for (int i = 0; i < 4; ++i)
     r |= static_cast<unsigned>(both >> (8 * (which >> (4 * i) & 7U)) & 0xFFU) << (8 * i);
   return r;
+}
+template <class T>
+T __ldg(const T* p) {
+  return *p;
+}
+inline unsigned __reduce_max_sync(unsigned /*all*/, unsigned x) {
+  const auto& lanes = on_processor::shown(x);
+  return *std::max_element(lanes.begin(), lanes.end());
 }
 inline float __int2float_rn(int x) {
   return static_cast<float>(x);

@@ -15,11 +15,18 @@ inline Word launched_address() {
   return 0;
 }
 
-inline void copy_ahead(Word to, const void* from, bool inside) {
+template <std::size_t bytes>
+void copy_some_ahead(Word to, const void* from, bool inside) {
   std::byte* const place = launched_memory() + to;
-  on_processor::require_multiple_of_16(place, "cp.async to");
-  on_processor::require_multiple_of_16(from, "cp.async from");
-  on_processor::Copies::of_thread().add({place, inside ? from : nullptr});
+  on_processor::require_multiple(place, bytes, "cp.async to");
+  on_processor::require_multiple(from, bytes, "cp.async from");
+  on_processor::Copies::of_thread().add({place, inside ? from : nullptr, bytes});
+}
+inline void copy_ahead(Word to, const void* from, bool inside) {
+  copy_some_ahead<16>(to, from, inside);
+}
+inline void copy_word_ahead(Word to, const void* from, bool inside) {
+  copy_some_ahead<4>(to, from, inside);
 }
 inline void copies_close() {
   on_processor::Copies::of_thread().close();
@@ -34,7 +41,7 @@ using Line = std::array<std::uint8_t, 16>;
 // Every lane reads its line when it comes: nobody can have gone on to overwrite it.
 inline const std::array<Line, 32>& shown_lines(Word line) {
   const std::byte* const place = launched_memory() + line;
-  on_processor::require_multiple_of_16(place, "ldmatrix");
+  on_processor::require_multiple(place, 16, "ldmatrix");
   Line mine;
   std::memcpy(mine.data(), place, 16);
   return on_processor::shown(mine);
