@@ -273,7 +273,7 @@ void check_all_llm(bool small, Counts& counts) {
         const MatmulShape s{m, n, k};
         check_llm(s, activations(s, k / 2, g), normal(k * n, g), 6, 0, "few", counts);
       }
-  std::vector<MatmulShape> shapes{{33, 40, 60}, {65, 129, 81}};
+  std::vector<MatmulShape> shapes{{33, 40, 60}, {65, 129, 81}, {3, 2, 4200}, {2, 5, 4099}};
   if (!small)
     shapes.insert(shapes.end(), {{64, 128, 64},
                                  {128, 256, 512},

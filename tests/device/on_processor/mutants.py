@@ -58,6 +58,7 @@ MUTANTS = {
         "if ((out >> (8 * i) & 0xFFU) == 0) most =",
         "most =",
     ),
+    "long rows by the maximum of their beginning": (LLM, "at < k; at += step) load(at);", "at < 0; at += step) load(at);"),
     "column maxima over outliers too": (LLM, "outlier[row] != 0 ? 0 : ~Word{0}", "~Word{0}"),
     "codes near ties by the estimate": (LLM, "0.5F - 0x1p-15F", "0.75F"),
     "a quotient that overflows is trusted": (
