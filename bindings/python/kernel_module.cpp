@@ -9,6 +9,7 @@
 #include "kernels/cross_entropy.hpp"
 #include "kernels/exponential_arithmetic.hpp"
 #include "kernels/int8_matmul.hpp"
+#include "kernels/llm_int8.hpp"
 #include "kernels/norms.hpp"
 #include "kernels/norms_float32.hpp"
 #include "kernels/pointwise_float32.hpp"
@@ -470,6 +471,17 @@ void int8_matmul(const Contiguous<std::int8_t>& a, const Contiguous<std::int8_t>
   kernels::int8_matmul(shape, of_a, of_b, of_c, to, threads);
 }
 
+void llm_int8(const Contiguous<float>& x, const Contiguous<float>& w, float threshold,
+              Contiguous<float>& out) {
+  const kernels::MatmulShape shape{extent(x, 0), extent(w, 1), extent(x, 1)};
+  const float *of_x = x.data(), *of_w = w.data();
+  float* to = out.mutable_data();
+  const py::gil_scoped_release nogil;
+  const auto same = [](float v) { return v; };
+  kernels::llm_int8(Native<float>{}, same, shape, of_x, of_w,
+                    kernels::llm_int8_operands(shape, of_x, of_w, threshold), to);
+}
+
 template <class T>
 void define_native(py::module_& m, const std::string& suffix) {
   const auto named = [&](const char* name) { return name + suffix; };
@@ -545,6 +557,8 @@ void define_kernels(py::module_& m) {
         py::arg("format"), py::arg("how"));
   m.def("int8_matmul", &int8_matmul, py::arg("a").noconvert(), py::arg("b").noconvert(),
         py::arg("c"), py::arg("out").noconvert());
+  m.def("llm_int8", &llm_int8, py::arg("x").noconvert(), py::arg("w").noconvert(),
+        py::arg("threshold"), py::arg("out").noconvert());
   define_attention(m);
 }
 

@@ -401,7 +401,7 @@ def groups(root: Path) -> Iterator[tuple[str, list[Row]]]:
     kernels = []
     for name in (
         *("softmax", "log_sum_exp", "cross_entropy", "attention", "layer_norm", "rms_norm"),
-        *("gelu", "silu", "rotary", "adamw_step", "int8_matmul"),
+        *("gelu", "silu", "rotary", "adamw_step", "int8_matmul", "llm_int8"),
     ):
         face = works(lambda name=name: callable(getattr(hu, name)))
         kernels.append(Row(name, face, e.of(f"kernel {name}"), "kernels-python.md"))

@@ -382,6 +382,76 @@ def test_emulated_activations_round_every_operation(
     cases(x.size, "kernel gelu")
 
 
+def llm_int8_reference(x: Any, w: Any, threshold: float) -> list[list[Fraction]]:
+    """docs/products.md, in rationals; each step of the last one rounded to binary32."""
+    r = Rational(24)
+    columns = [fractions(c) for c in x.T]
+    outliers = [k for k, c in enumerate(columns) if any(abs(t) >= threshold for t in c)]
+    others = [k for k in range(len(columns)) if k not in outliers]
+    rows = [fractions(row) for row in x]
+    weights = [fractions(column) for column in w.T]
+
+    def codes(line: list[Fraction]) -> tuple[Fraction, list[int]]:
+        most = max((abs(line[k]) for k in others), default=Fraction(0))
+        return most, [round(127 * line[k] / most) if most else 0 for k in others]
+
+    y = []
+    for row in rows:
+        row_most, row_codes = codes(row)
+        y.append([])
+        for column in weights:
+            most, column_codes = codes(column)
+            s = r(sum(a * b for a, b in zip(row_codes, column_codes, strict=True)))
+            chain = Fraction(0)
+            for k in outliers:
+                chain = r(row[k] * column[k] + chain)
+            y[-1].append(r(r(r(s * r(row_most * most)) / 16129) + chain))
+    return y
+
+
+def test_llm_int8_is_its_definition(cases: Callable[..., None]) -> None:
+    compared = 0
+    random = np.random.default_rng(11)
+    for m, n, k in ((1, 1, 1), (3, 4, 7), (5, 3, 40), (2, 2, 0), (4, 1, 300)):
+        for threshold in (6.0, 0.0, 1.5, math.inf):
+            x = (random.standard_normal((m, k)) * 2).astype(np.float32)
+            w = random.standard_normal((k, n)).astype(np.float32)
+            if k > 6:
+                x[0, 3], x[:, 5] = 6.0, 0
+                x[0, 6] = np.nextafter(np.float32(6), np.float32(0))
+            y = hu.llm_int8(x, w, threshold=threshold)
+            assert [fractions(row) for row in y] == llm_int8_reference(x, w, threshold)
+            compared += y.size
+            halves = [v.astype(np.float16) for v in (x, w)]
+            y = hu.llm_int8(*halves, threshold=threshold)
+            single = hu.llm_int8(*(v.astype(np.float32) for v in halves), threshold=threshold)
+            assert y.dtype == np.float16
+            assert np.array_equal(bits(y), bits(single.astype(np.float16)))
+            compared += y.size
+    x, w = np.ones((2, 3), np.float32), np.ones((3, 2), np.float32)
+    w[1, 0] = np.nan
+    assert np.isnan(hu.llm_int8(x, w)).tolist() == [[True, False]] * 2
+    x[0, 1] = np.nan  # an outlier now: its row of w is in no maximum
+    assert np.isnan(hu.llm_int8(x, w)).tolist() == [[True, True], [True, False]]
+    cases(compared, "kernel llm_int8")
+
+
+@pytest.mark.parametrize("variant", ["float16", "bfloat16"])
+def test_llm_int8_has_the_bits_of_the_builtin(variant: str, cases: Callable[..., None]) -> None:
+    if variant == "bfloat16":
+        pytest.importorskip("ml_dtypes")
+    compared = 0
+    for case in hu.suite("llm-int8").cases(variant, "quick")[::5]:
+        made = hu.suite("llm-int8").make(case)
+        x, w = made.inputs.values()
+        y = hu.llm_int8(x, w, **made.attributes)
+        other = np.frombuffer(_conform.builtin_outputs(case, "float32-cpu")["y"], y.dtype)
+        assert np.array_equal(bits(y), bits(other.reshape(y.shape))), case
+        compared += y.size
+    assert compared > 30
+    cases(compared, "kernel llm_int8")
+
+
 def test_emulated_binary32_is_what_the_processor_computes() -> None:
     """Kernels without exp: additions, products, quotients and roots alone."""
     x, w, b = (RANDOM.standard_normal(n).astype(np.float32) for n in ((6, 37), 37, 37))
@@ -536,6 +606,18 @@ E = np.ones((2, 3), np.float32)
         (lambda: hu.adamw_step(E, E, E, np.float64(E), step=1), "pass float32 or float64"),
         (lambda: hu.int8_matmul(X, X), "a has dtype float32, but must have int8"),
         (lambda: hu.int8_matmul(np.int8(X), np.int8(X)), "the columns of a must equal the rows"),
+        (lambda: hu.llm_int8(X, X), r"x has shape \(2, 4\) and w \(2, 4\); the columns of x must"),
+        (lambda: hu.llm_int8(X[0], X), "x has 1 dimensions, but must have 2"),
+        (lambda: hu.llm_int8(X, X.astype(np.float64).T), "x has dtype float32 and w float64"),
+        (lambda: hu.llm_int8(np.float64(X), np.float64(X.T)), "computes in binary32; convert"),
+        (lambda: hu.llm_int8(X, X.T, threshold=-1), "threshold is -1, but must be 0 or more"),
+        (lambda: hu.llm_int8(X, X.T, threshold=math.nan), "threshold is nan, but must be 0"),
+        (
+            lambda: hu.llm_int8(
+                np.zeros((1, 131072), np.float32), np.zeros((131072, 1), np.float32)
+            ),
+            "x has 131072 columns, but its integers' sums hold those of 131071",
+        ),
     ],
 )
 def test_bad_arguments_get_one_sentence(call: Callable[[], Any], sentence: str) -> None:

@@ -554,6 +554,12 @@ def int8_matmul(
     c: typing.Annotated[numpy.typing.ArrayLike, numpy.int32] | None,
     out: numpy.typing.NDArray[numpy.int32],
 ) -> None: ...
+def llm_int8(
+    x: numpy.typing.NDArray[numpy.float32],
+    w: numpy.typing.NDArray[numpy.float32],
+    threshold: typing.SupportsFloat | typing.SupportsIndex,
+    out: numpy.typing.NDArray[numpy.float32],
+) -> None: ...
 def log_sum_exp32(
     algorithm: str, x: numpy.typing.NDArray[numpy.float32], y: numpy.typing.NDArray[numpy.float32]
 ) -> None: ...

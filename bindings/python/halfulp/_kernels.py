@@ -647,3 +647,34 @@ def int8_matmul(a: ArrayLike, b: ArrayLike, c: ArrayLike | None = None) -> Any:
     out = np.empty(shape, np.int32)
     _core.int8_matmul(x, y, arrays.get("c"), out)
     return _finished([a, b] if c is None else [a, b, c], out, np.int32)
+
+
+def llm_int8(x: ArrayLike, w: ArrayLike, *, threshold: float = 6.0) -> Any:
+    """x (M, K) @ w (K, N) by LLM.int8() (Dettmers et al., arXiv:2208.07339, section 3).
+
+    Columns of x with a magnitude of threshold or more (NaN and infinities too) are multiplied as
+    they are, the others as integers of -127 to 127 on the scales of x's rows and w's columns, whose
+    maxima are those over the same k. float32, or float16 or bfloat16, for which results are rounded
+    once more; binary32 inside. docs/products.md has the steps.
+    """
+    operands = {
+        "x": _operand(x, "x", 2, "(M, K)"),
+        "w": _operand(w, "w", 2, "(K, N)"),
+    }
+    dtype = _common(operands)
+    if dtype == np.float64:
+        raise TypeError("x has dtype float64, but LLM.int8 computes in binary32; convert x and w")
+    (m, k), (rows, n) = operands["x"].shape, operands["w"].shape
+    if k != rows:
+        raise ValueError(
+            f"x has shape {(m, k)} and w {(rows, n)}; the columns of x must equal the rows of w"
+        )
+    if k >= 131072:
+        raise ValueError(
+            f"x has {k} columns, but its integers' sums hold those of 131071; split x and w"
+        )
+    if not threshold >= 0:
+        raise ValueError(f"threshold is {threshold}, but must be 0 or more")
+    out = np.empty((m, n), np.float32)
+    _core.llm_int8(*(_widened(v) for v in operands.values()), float(threshold), out)
+    return _finished([x, w], out, dtype)

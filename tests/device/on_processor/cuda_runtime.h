@@ -14,10 +14,12 @@
 #include <ucontext.h>
 
 #include <array>
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
@@ -407,6 +409,35 @@ inline cudaError_t cudaMemcpy(void* to, const void* from, std::size_t n, cudaMem
 inline cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t n, cudaMemcpyKind kind,
                                    cudaStream_t /*stream*/ = nullptr) {
   return cudaMemcpy(to, from, n, kind);
+}
+
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
+template <class Kernel>
+cudaError_t cudaFuncSetAttribute(Kernel /*kernel*/, cudaFuncAttribute /*which*/, int bytes) {
+  return bytes <= 227 * 1024 ? cudaSuccess : static_cast<cudaError_t>(1);
+}
+// Poisoned, since a pool gives back what others have written.
+template <class T>
+cudaError_t cudaMallocAsync(T** p, std::size_t n, cudaStream_t /*stream*/) {
+  cudaMalloc(p, n);
+  return cudaMemset(*p, 0xA5, n);
+}
+inline cudaError_t cudaFreeAsync(void* p, cudaStream_t /*stream*/) {
+  return cudaFree(p);
+}
+inline cudaError_t cudaMemsetAsync(void* p, int value, std::size_t n, cudaStream_t /*stream*/) {
+  return cudaMemset(p, value, n);
+}
+
+using cudaMemPool_t = void*;
+enum cudaMemPoolAttr { cudaMemPoolAttrReleaseThreshold };
+inline cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t* pool, int /*device*/) {
+  *pool = nullptr;
+  return cudaSuccess;
+}
+inline cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t /*pool*/, cudaMemPoolAttr /*which*/,
+                                           void* /*value*/) {
+  return cudaSuccess;
 }
 
 // Times nothing.

@@ -1,0 +1,181 @@
+// What becomes of the sums of a tile (kernels/cuda/int8_tiles.cuh, int8_wgmma.cu), which a thread
+// has in registers: T tells in passes, slots and neighbours which are where.
+#pragma once
+
+#include "kernels/cuda/int8_tiles.cuh"
+
+namespace halfulp::kernels::cuda {
+
+template <int width>
+struct Neighbours;
+template <>
+struct Neighbours<2> {
+  using Words = uint2;
+  using Floats = float2;
+};
+template <>
+struct Neighbours<4> {
+  using Words = uint4;
+  using Floats = float4;
+};
+
+// out = sums [+ c].
+struct StoreSums {
+  const std::int32_t* c;
+  std::int32_t* out;
+  bool vectors;  // rows of c and out begin at multiples of 16 bytes
+  bool parts;    // out has c, or zeros, and other blocks add too: in any order, being exact
+
+  template <class T>
+  __device__ void operator()(const ByteProduct& product, const typename T::Sums& sums,
+                             int first_row, int first_column) const {
+    using Words = typename Neighbours<T::width>::Words;
+#pragma unroll
+    for (int pass = 0; pass < T::passes; ++pass) {
+      T::each_slot(pass, [&](int slot, int row, int column) {
+        row += first_row;
+        column += first_column;
+        if (row >= product.m || column >= product.n) return;
+        const std::int64_t at = static_cast<std::int64_t>(row) * product.n + column;
+        union {
+          Word at[T::width];
+          Words all;
+        } v, start;
+#pragma unroll
+        for (int j = 0; j < T::width; ++j) v.at[j] = T::value(sums, pass, slot, j);
+        if (vectors && !parts) {
+          if (c != nullptr) {
+            start.all = *reinterpret_cast<const Words*>(c + at);
+#pragma unroll
+            for (int j = 0; j < T::width; ++j) v.at[j] += start.at[j];
+          }
+          *reinterpret_cast<Words*>(out + at) = v.all;
+          return;
+        }
+#pragma unroll
+        for (int j = 0; j < T::width; ++j) {
+          if (column + j >= product.n) break;
+          if (parts)
+            atomicAdd(reinterpret_cast<Word*>(out + at + j), v.at[j]);
+          else
+            out[at + j] = static_cast<std::int32_t>(
+                v.at[j] + (c != nullptr ? static_cast<Word>(c[at + j]) : 0));
+        }
+      });
+    }
+  }
+};
+
+// x/127², rounded once: from 2^-100 on by a product with the rounded reciprocal, which the exact
+// remainder mends. (For every x: tests/device/int8_test.cu.)
+__device__ inline float over_16129(float x) {
+  constexpr float inverse = 1.0F / 16129.0F;
+  constexpr Word least = 0x0d800000U;  // 2^-100
+  if ((__float_as_uint(x) & 0x7fffffffU) - least < 0x7f800000U - least) {
+    const float q = __fmul_rn(x, inverse);
+    return __fmaf_rn(__fmaf_rn(-q, 16129.0F, x), inverse, q);
+  }
+  return __fdiv_rn(x, 16129.0F);
+}
+
+// Steps 4 and 5 of kernels/llm_int8.hpp. Outliers of x and w come through shared memory, as many at
+// a time as it has room for.
+struct Dequantise {
+  const float *x, *w, *row_absmax;
+  const Word* column_absmax;  // bits
+  const int *list, *count;    // of outliers
+  float* out;
+  bool vectors;  // rows of out begin at multiples of 16 bytes
+
+  template <class T>
+  __device__ void operator()(const ByteProduct& product, const typename T::Sums& sums,
+                             int first_row, int first_column) const {
+    using Floats = typename Neighbours<T::width>::Floats;
+    union Row {
+      float at[T::width];
+      Floats all;
+    };
+    auto* const memory = reinterpret_cast<float*>(launched_memory());
+    constexpr int both = T::rows + T::columns;
+    constexpr int room = T::bytes / static_cast<int>(sizeof(float)) / both;
+    const int outliers = *count;
+    int staged = -1;
+#pragma unroll
+    for (int pass = 0; pass < T::passes; ++pass) {
+      float chain[T::slots][T::width] = {};
+      for (int from = 0; from < outliers; from += room) {
+        const int here = min(room, outliers - from);
+        if (staged != from) {
+          stage<T>(product, first_row, first_column, from, here);
+          staged = from;
+        }
+#pragma unroll 2
+        for (int o = 0; o < here; ++o) {
+          const float* const of_x = memory + o * both;
+          T::each_slot(pass, [&](int slot, int row, int column) {
+            Row right;
+            right.all = *reinterpret_cast<const Floats*>(of_x + T::rows + column);
+#pragma unroll
+            for (int j = 0; j < T::width; ++j)
+              chain[slot][j] = __fmaf_rn(of_x[row], right.at[j], chain[slot][j]);
+          });
+        }
+      }
+      T::each_slot(pass, [&](int slot, int row, int column) {
+        row += first_row;
+        column += first_column;
+        if (row >= product.m || column >= product.n) return;
+        const std::int64_t at = static_cast<std::int64_t>(row) * product.n + column;
+        const float r = __ldg(row_absmax + row);
+        Row y{};
+#pragma unroll
+        for (int j = 0; j < T::width; ++j)
+          if (column + j < product.n)
+            y.at[j] = __fadd_rn(
+                scaled(T::value(sums, pass, slot, j), r, __ldg(column_absmax + column + j)),
+                chain[slot][j]);
+        if (vectors) {
+          *reinterpret_cast<Floats*>(out + at) = y.all;
+        } else {
+#pragma unroll
+          for (int j = 0; j < T::width; ++j)
+            if (column + j < product.n) out[at + j] = y.at[j];
+        }
+      });
+    }
+  }
+
+ private:
+  // s·(r·c)/127². s as two numbers joined by one rounded sum is s rounded once. A maximum that is
+  // infinite or NaN stands for NaN: codes and s are 0 there, and 0·∞ is NaN.
+  __device__ static float scaled(Word sum, float r, Word absmax) {
+    const float s = __int2float_rn(static_cast<int>(sum));
+    return over_16129(__fmul_rn(s, __fmul_rn(r, __uint_as_float(absmax))));
+  }
+
+  // Outliers from … from + here − 1: [outlier][row of the tile, then column].
+  template <class T>
+  __device__ void stage(const ByteProduct& product, int first_row, int first_column, int from,
+                        int here) const {
+    constexpr int both = T::rows + T::columns;
+    const Word to = launched_address();
+    __syncthreads();  // nobody reads what was there
+    for (int o = 0; o < here; ++o) {
+      const int k = list[from + o];
+#pragma unroll
+      for (int place = static_cast<int>(threadIdx.x); place < both; place += T::threads) {
+        const bool of_x = place < T::rows;
+        const int line = of_x ? first_row + place : first_column + place - T::rows;
+        const bool inside = line < (of_x ? product.m : product.n);
+        const float* const v = of_x ? x + static_cast<std::int64_t>(line) * product.k + k
+                                    : w + static_cast<std::int64_t>(k) * product.n + line;
+        copy_word_ahead(to + static_cast<Word>(4 * (o * both + place)), inside ? v : x, inside);
+      }
+    }
+    copies_close();
+    copies_wait<0>();
+    __syncthreads();
+  }
+};
+
+}  // namespace halfulp::kernels::cuda
