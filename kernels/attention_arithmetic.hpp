@@ -14,8 +14,8 @@
 
 namespace halfulp::kernels {
 
-// Binary32 with exp_fma and the log of Float32Exponential, the same bits on every processor and GPU;
-// binary64 with libm's.
+// Binary32 with exp_fma and the log of Float32Exponential, the same bits on every processor and
+// GPU; binary64 with libm's.
 template <class T>
 struct NativeExp : Native<T> {
   T exp(T x, u64 /*site*/) const {

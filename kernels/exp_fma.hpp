@@ -15,6 +15,7 @@
 #include <bit>
 #include <concepts>
 #include <cstdint>
+#include <type_traits>
 
 namespace halfulp::kernels {
 
@@ -53,14 +54,14 @@ template <std::same_as<float> T>
 }  // namespace detail
 
 // exp(−∞) = +0, exp(+∞) = +∞, NaN gives 0x7fc00000.
-template <std::same_as<float> T>
-[[gnu::always_inline]] constexpr T exp_fma(T x) {
+template <std::same_as<float> T = float>
+[[gnu::always_inline]] constexpr T exp_fma(std::type_identity_t<T> x) {
   constexpr float lowest = -110, highest = 89;
   const float v = x < lowest ? lowest : x > highest ? highest : x;
   const detail::ExpParts<float> parts = detail::exp_parts(v);
   // 2^n in two factors: the first product is exact, the second rounds if the result is subnormal.
-  const auto whole = static_cast<std::int32_t>(parts.shifted -
-                                               std::bit_cast<std::uint32_t>(detail::exp_shift));
+  const auto whole =
+      static_cast<std::int32_t>(parts.shifted - std::bit_cast<std::uint32_t>(detail::exp_shift));
   const std::int32_t half = whole >> 1, rest = whole - half;
   const auto power = [](std::int32_t e) {
     return std::bit_cast<float>(static_cast<std::uint32_t>(e + 127) << 23);
@@ -69,13 +70,12 @@ template <std::same_as<float> T>
   return x == x ? result : std::bit_cast<float>(0x7fc00000U);
 }
 
-// The same bits where −87 <= x <= 88, the result being normal: n is added to its exponent. (1.5·2^23
-// ends in 22 zeros, so its bits leave nothing after the shift.)
-template <std::same_as<float> T>
-[[gnu::always_inline]] constexpr T exp_fma_normal(T x) {
+// The same bits where −87 <= x <= 88, the result being normal: n is added to its exponent.
+// (1.5·2^23 ends in 22 zeros, so its bits leave nothing after the shift.)
+template <std::same_as<float> T = float>
+[[gnu::always_inline]] constexpr T exp_fma_normal(std::type_identity_t<T> x) {
   const detail::ExpParts<float> parts = detail::exp_parts(x);
-  return std::bit_cast<float>(std::bit_cast<std::uint32_t>(parts.fraction) +
-                              (parts.shifted << 23));
+  return std::bit_cast<float>(std::bit_cast<std::uint32_t>(parts.fraction) + (parts.shifted << 23));
 }
 
 }  // namespace halfulp::kernels

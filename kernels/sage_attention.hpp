@@ -6,15 +6,13 @@
 //      of tokens, each from +0, are added in their order.
 //   2. q and k' in blocks of tokens, each block with one scale max|x| / 127 (7 for 4 bits), rounded
 //      to nearest even, exact products and sums in 32 bits; s = integer·(scale_q·scale_k·scale).
-//   3. flash tiles (attention.hpp); the weights p of a tile, in (0, 1], times 448, the largest
-//   E4M3,
-//      rounded to E4M3; v channel by channel times 448 / max|v|, rounded to E4M3 (where that quotient
-//      is infinite, v so small counts as 0).
+//   3. flash tiles (attention.hpp); a tile's weights p, in (0, 1], times 448, the largest number of
+//      E4M3, rounded to E4M3; v channel by channel times 448 / max|v|, rounded to E4M3 (where that
+//      quotient is infinite, v so small counts as 0).
 //   4. p·v of a tile by the unit: blocks of its length from +0, each result rounded as the unit
-//   does
-//      (Ada and Hopper: 13 fraction bits, toward zero); the tiles are added in binary32, where α
-//      and the sums l of the weights before their rounding are too; then out = o / l · max|v| /
-//      448².
+//      does (Ada, and Hopper's wgmma: 13 fraction bits, toward zero; Hopper's mma.sync: 23); the
+//      tiles are added in binary32, where α and the sums l of the weights before their rounding are
+//      too; then out = o / l · max|v| / 448².
 //
 // All else is binary32 with exp_fma. Not as in the paper: scales there belong to the tokens that
 // one thread of a GPU holds, and the order of sums is that of an instruction's fragments, where
@@ -155,15 +153,14 @@ inline void sage_attention(const SageForm& form, const MatrixUnit& unit, const A
             std::int32_t sum = 0;
             for (std::size_t d = 0; d < D; ++d)
               sum += codes_q.codes[i * D + d] * codes_k.codes[(first + j) * D + d];
-            const float factor = codes_q.scale[i / form.block] *
-                                 codes_k.scale[(first + j) / form.block] * scale;
+            const float factor =
+                codes_q.scale[i / form.block] * codes_k.scale[(first + j) / form.block] * scale;
             p[j] = static_cast<float>(sum) * factor;
             m = std::max(m, p[j]);
           }
           const float alpha = exp_fma(before - m);
           std::fill(lane.begin(), lane.end(), 0.0F);
-          for (std::size_t j = 0; j < count; ++j)
-            lane[j % form.lanes] += p[j] = exp_fma(p[j] - m);
+          for (std::size_t j = 0; j < count; ++j) lane[j % form.lanes] += p[j] = exp_fma(p[j] - m);
           for (std::size_t half = form.lanes / 2; half > 0; half /= 2)
             for (std::size_t n = 0; n < half; ++n) lane[n] += lane[n + half];
           l = __builtin_fmaf(alpha, l, lane[0]);
@@ -197,7 +194,8 @@ inline void sage_attention(const SageForm& form, const MatrixUnit& unit, const A
           const float factor = form.exact_values ? 1.0F : most[d] / (top * top);
           out[s.q_at(b, i, h) + d] = keys == 0 ? 0.0F : o[d] / l * factor;
         }
-        lse[s.lse_at(b, h, i)] = keys == 0 ? lowest : m + Float32Exponential::log(l, 0) + back * scale;
+        lse[s.lse_at(b, h, i)] =
+            keys == 0 ? lowest : m + Float32Exponential::log(l, 0) + back * scale;
       }
     }
   }

@@ -1,6 +1,6 @@
 // A warp for each query, or for each part of its keys. Scores: a lane for each key, its sum over
-// the channels in their order; keys come by 32 · 32 numbers through shared memory, so that memory is
-// read by lines. Weights · values: a lane for every 32nd channel, its sum over the keys in their
+// the channels in their order; keys come by 32 · 32 numbers through shared memory, so that memory
+// is read by lines. Weights · values: a lane for every 32nd channel, its sum over the keys in their
 // order. Sums of weights: a lane for each sum j mod lanes.
 #include "kernels/cuda/attention_forms.hpp"
 
@@ -215,9 +215,9 @@ __global__ void __launch_bounds__(32 * warps) part(const Work w) {
   Query<per_lane> at(w, scratch[threadIdx.x / 32], query);
   const long long length = part_of(w, at.keys()), first = (item - query * w.parts) * length;
   if (first >= at.keys()) return;
-  const State<per_lane> state = at.flash(
-      static_cast<int>(first),
-      static_cast<int>(min(static_cast<long long>(at.keys()), first + length)));
+  const State<per_lane> state =
+      at.flash(static_cast<int>(first),
+               static_cast<int>(min(static_cast<long long>(at.keys()), first + length)));
   float* const to = w.states + item * (w.width + 2);
   const int lane = static_cast<int>(threadIdx.x) % 32;
   if (lane == 0) {
@@ -234,7 +234,8 @@ __device__ inline void merge_into(const Work& w, float* a, const float* b) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const float m_a = a[0], l_a = a[1], m_b = b[0], l_b = b[1];
   warp::barrier();
-  const bool a_is_empty = m_a == -infinity && l_a == l_a, b_is_empty = m_b == -infinity && l_b == l_b;
+  const bool a_is_empty = m_a == -infinity && l_a == l_a,
+             b_is_empty = m_b == -infinity && l_b == l_b;
   if (a_is_empty) {
     for (int i = lane; i < w.width + 2; i += 32) a[i] = b[i];
   } else if (!b_is_empty) {
@@ -302,7 +303,8 @@ std::optional<std::string> problem_with(const AttentionInForm& a) {
   const AttentionForm& f = a.form;
   const std::string on_device = " on the device";
   if (f.kind == AttentionKind::plain)
-    return "attention in a form on the device takes flash, split and fixed-maximum, not plain: call "
+    return "attention in a form on the device takes flash, split and fixed-maximum, not plain: "
+           "call "
            "it on the host";
   if (f.tile == 0 || f.tile > most_tile)
     return "a tile" + on_device + " has 1 to 1024 keys, not " + std::to_string(f.tile);
@@ -345,9 +347,9 @@ void attention_in_form(const AttentionInForm& a, const float* q, const float* k,
     const char* name;
     const void* at;
     bool needed;
-  } arrays[] = {{"q", q, true},     {"k", k, s.keys != 0},
+  } arrays[] = {{"q", q, true},        {"k", k, s.keys != 0},
                 {"v", v, s.keys != 0}, {"out", out, true},
-                {"lse", lse, true}, {"workspace", workspace, form_workspace(a) != 0}};
+                {"lse", lse, true},    {"workspace", workspace, form_workspace(a) != 0}};
   for (const auto& x : arrays)
     if (x.needed && (x.at == nullptr || reinterpret_cast<std::uintptr_t>(x.at) % 4 != 0))
       throw std::invalid_argument(std::string(x.name) +

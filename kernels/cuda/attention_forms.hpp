@@ -14,8 +14,8 @@
 namespace halfulp::kernels::cuda {
 
 struct AttentionInForm {
-  AttentionForm form{};              // not plain; tiles of up to 1024 keys, up to 32 lanes
-  kernels::AttentionShape shape{};   // packed (batch, token, head, width); width 1 to 256
+  AttentionForm form{};                   // not plain; tiles of up to 1024 keys, up to 32 lanes
+  kernels::AttentionShape shape{};        // packed (batch, token, head, width); width 1 to 256
   FixedMaximum<float> fixed{0, -80, 80};  // of fixed_maximum
   bool causal = false;
   float scale = 1;

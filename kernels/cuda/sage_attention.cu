@@ -40,10 +40,10 @@ struct Work {
   const void *q, *k, *v;
   void* out;
   float* lse;
-  u32 *q_codes, *k_codes, *v_codes;  // tiles of 64·padded bytes
-  float *q_scale, *k_scale;          // of each tile
-  float* back;                       // Σ q·mean of each query
-  float *sums, *most;                // of k and |v| in each tile, each channel
+  u32 *q_codes, *k_codes, *v_codes;   // tiles of 64·padded bytes
+  float *q_scale, *k_scale;           // of each tile
+  float* back;                        // Σ q·mean of each query
+  float *sums, *most;                 // of k and |v| in each tile, each channel
   float *mean, *multiplier, *factor;  // of each head, each channel: v is multiplied, out is
   long long rows;                     // heads · batch
   int heads, queries, keys, width;
@@ -166,9 +166,10 @@ __global__ void __launch_bounds__(256) encode(const Work w) {
       for (int j = 0; j < 8; j += 2) {
         // (What lies beyond the last token is 0 even if the multiplier is NaN.)
         const int left = tokens - (first + 8 * warp + j);
-        words[j / 4] |= static_cast<u32>(warp::to_e4m3(left > 0 ? __fmul_rn(x[j][c], by) : 0.0f,
-                                                       left > 1 ? __fmul_rn(x[j + 1][c], by) : 0.0f))
-                        << (8 * (j % 4));
+        words[j / 4] |=
+            static_cast<u32>(warp::to_e4m3(left > 0 ? __fmul_rn(x[j][c], by) : 0.0f,
+                                           left > 1 ? __fmul_rn(x[j + 1][c], by) : 0.0f))
+            << (8 * (j % 4));
       }
       const int word = 4 * swizzled(4 * d + warp / 2) + 2 * (warp % 2);
       picture.words[word] = words[0];
@@ -192,8 +193,8 @@ __global__ void __launch_bounds__(256) encode(const Work w) {
     warp::block_barrier();
 #pragma unroll
     for (int i = 0; i < 8; ++i) most = max(most, largest[i]);
-    const float scale = most < 0x7f800000u ? __fdiv_rn(bits_to_float(most), w.top)
-                                           : bits_to_float(0x7fc00000u);
+    const float scale =
+        most < 0x7f800000u ? __fdiv_rn(bits_to_float(most), w.top) : bits_to_float(0x7fc00000u);
     if (threadIdx.x == 0) (is_q ? w.q_scale : w.k_scale)[at] = scale;
 #pragma unroll
     for (int j = 0; j < 8; ++j) {
@@ -203,8 +204,8 @@ __global__ void __launch_bounds__(256) encode(const Work w) {
         const int d = 32 * c + lane;
         int code = 0;
         if (scale > 0)
-          code = static_cast<int>(
-              fminf(fmaxf(nearbyintf(__fdiv_rn(x[j][c], scale)), -w.top), w.top));
+          code =
+              static_cast<int>(fminf(fmaxf(nearbyintf(__fdiv_rn(x[j][c], scale)), -w.top), w.top));
         const int byte = is_q ? token * width + d
                               : 16 * swizzled(line_of(token) * (width / 16) + d / 16) + d % 16;
         bytes[byte] = static_cast<std::uint8_t>(code);
@@ -237,12 +238,12 @@ __global__ void __launch_bounds__(128, 3) attend(const Work w) {
   const int g = lane / 4, t = lane % 4;
   const long long row = blockIdx.x / static_cast<unsigned>(w.q_tiles);
   // The last queries see the most keys, so they begin.
-  const int q_tile = w.q_tiles - 1 - static_cast<int>(blockIdx.x % static_cast<unsigned>(w.q_tiles));
+  const int q_tile =
+      w.q_tiles - 1 - static_cast<int>(blockIdx.x % static_cast<unsigned>(w.q_tiles));
   const long long q_at = row * w.q_tiles + q_tile, k_at = row * w.k_tiles;
   const int first = q_tile * tile + 16 * warp;
   const int seen[2] = {seen_by(w, first + g), seen_by(w, first + g + 8)};
-  const int tiles =
-      (seen_by(w, min(q_tile * tile + tile, w.queries) - 1) + tile - 1) / tile;
+  const int tiles = (seen_by(w, min(q_tile * tile + tile, w.queries) - 1) + tile - 1) / tile;
 
   u32 q[steps][4];
 #pragma unroll
@@ -284,9 +285,9 @@ __global__ void __launch_bounds__(128, 3) attend(const Work w) {
     for (int i = 0; i < 2 * pieces; ++i) {
       u32 b[4];
       const int piece = 4 * i + lane / 8;  // of 8·pieces, of eight lines each
-      warp::load_matrices(b, k_tile[n % 2].words +
-                                 4 * swizzled((8 * (piece / pieces) + lane % 8) * pieces +
-                                              piece % pieces));
+      warp::load_matrices(
+          b, k_tile[n % 2].words +
+                 4 * swizzled((8 * (piece / pieces) + lane % 8) * pieces + piece % pieces));
 #pragma unroll
       for (int j = 0; j < 4; j += 2)
         warp::multiply_s8(x[(4 * i + j) / pieces], q[(4 * i + j) % pieces / 2], b[j], b[j + 1]);
@@ -312,8 +313,7 @@ __global__ void __launch_bounds__(128, 3) attend(const Work w) {
       most[1] = warp::largest(most[1], x[i][2], x[i][3]);
       lowest = warp::least(warp::least(lowest, x[i][0], x[i][1]), x[i][2], x[i][3]);
     }
-    const float factor =
-        __fmul_rn(__fmul_rn(q_scale, w.k_scale[k_at + n]), w.scale);
+    const float factor = __fmul_rn(__fmul_rn(q_scale, w.k_scale[k_at + n]), w.scale);
     const auto score = [&](i32 bits) {
       return __fmul_rn(__fsub_rn(bits_to_float(static_cast<u32>(bits)), origin), factor);
     };
@@ -335,8 +335,7 @@ __global__ void __launch_bounds__(128, 3) attend(const Work w) {
 #pragma unroll
       for (int i = 0; i < 8; ++i)
 #pragma unroll
-        for (int e = 0; e < 4; ++e)
-          p[i][e] = exp_fma_normal(__fsub_rn(score(x[i][e]), m[e / 2]));
+        for (int e = 0; e < 4; ++e) p[i][e] = exp_fma_normal(__fsub_rn(score(x[i][e]), m[e / 2]));
     } else {
 #pragma unroll
       for (int i = 0; i < 8; ++i)
@@ -364,19 +363,18 @@ __global__ void __launch_bounds__(128, 3) attend(const Work w) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         const int from = 4 * s + i / 2 * 2, e = 2 * (i % 2);
-        weights[s][i] =
-            warp::to_e4m3(__fmul_rn(p[from][e], top), __fmul_rn(p[from][e + 1], top)) |
-            static_cast<u32>(warp::to_e4m3(__fmul_rn(p[from + 1][e], top),
-                                           __fmul_rn(p[from + 1][e + 1], top)))
-                << 16;
+        weights[s][i] = warp::to_e4m3(__fmul_rn(p[from][e], top), __fmul_rn(p[from][e + 1], top)) |
+                        static_cast<u32>(warp::to_e4m3(__fmul_rn(p[from + 1][e], top),
+                                                       __fmul_rn(p[from + 1][e + 1], top)))
+                            << 16;
       }
 
     const auto add_values = [&](auto rows_are_cut) {
 #pragma unroll
       for (int c = 0; c < channels; ++c) {
         u32 b[4];
-        warp::load_matrices(
-            b, v_tile[n % 2].words + 4 * swizzled((8 * c + lane % 8) * 4 + lane / 8));
+        warp::load_matrices(b,
+                            v_tile[n % 2].words + 4 * swizzled((8 * c + lane % 8) * 4 + lane / 8));
         float product[4] = {0, 0, 0, 0};
         warp::multiply_e4m3(product, weights[0], b[0], b[1]);
         warp::multiply_e4m3(product, weights[1], b[2], b[3]);
@@ -406,19 +404,18 @@ __global__ void __launch_bounds__(128, 3) attend(const Work w) {
       for (int e = 0; e < 2; ++e) {
         const int d = 8 * c + 2 * t + e;
         if (d >= w.width) continue;
-        const float y[2] = {seen[r] == 0 ? 0.0f
-                                         : __fmul_rn(__fdiv_rn(o[c][2 * r + e], l[r]),
-                                                     w.factor[row * w.width + d]),
-                            0.0f};
+        const float y[2] = {
+            seen[r] == 0 ? 0.0f
+                         : __fmul_rn(__fdiv_rn(o[c][2 * r + e], l[r]), w.factor[row * w.width + d]),
+            0.0f};
         out[d] = static_cast<CodeOf<T>>(narrow(y, T{}));
       }
     }
     if (t == 0 && w.lse != nullptr)
       w.lse[row * w.queries + query] =
-          seen[r] == 0
-              ? -infinity
-              : __fadd_rn(__fadd_rn(m[r], Float32Exponential::log(l[r], 0)),
-                          __fmul_rn(w.back[q_at * tile + query - q_tile * tile], w.scale));
+          seen[r] == 0 ? -infinity
+                       : __fadd_rn(__fadd_rn(m[r], Float32Exponential::log(l[r], 0)),
+                                   __fmul_rn(w.back[q_at * tile + query - q_tile * tile], w.scale));
   }
 }
 
@@ -534,14 +531,12 @@ void sage_attention(const SageAttention& a, const void* q, const void* k, const 
                 {"out", out, bytes, true},
                 {"workspace", workspace, 256, true}};
   for (const auto& x : arrays)
-    if (x.needed &&
-        (x.at == nullptr || reinterpret_cast<std::uintptr_t>(x.at) % x.alignment != 0))
-      throw std::invalid_argument(std::string(x.name) +
-                                  (x.at == nullptr
-                                       ? " is null"
-                                       : " is not aligned to " + std::to_string(x.alignment) +
-                                             " bytes") +
-                                  "; attention from integers takes aligned arrays");
+    if (x.needed && (x.at == nullptr || reinterpret_cast<std::uintptr_t>(x.at) % x.alignment != 0))
+      throw std::invalid_argument(
+          std::string(x.name) +
+          (x.at == nullptr ? " is null"
+                           : " is not aligned to " + std::to_string(x.alignment) + " bytes") +
+          "; attention from integers takes aligned arrays");
   Work w{};
   lay_out(s, w, static_cast<std::byte*>(workspace));
   w.q = q;

@@ -6,8 +6,8 @@
 //
 // Scores by mma.sync m16n8k32 of 8-bit integers (4-bit codes stand in bytes, too), weights · values
 // by mma.sync m16n8k32 of E4M3, all else in binary32: so the GPU's own unit stands where the
-// reference has its model. A NaN or infinity, which the reference refuses, makes NaN: of q, at least
-// its row; of k, every row of its head that sees a key; of v, its channel in every row of the head
+// reference has its model. A NaN or infinity, which the reference refuses, makes NaN: of q, at
+// least its row; of k, at least the rows that see it; of v, its channel in every row of the head
 // that sees a key.
 #pragma once
 

@@ -4,20 +4,23 @@
 // Fragments, lane = 4g + t, 0 <= t < 4. A word holds four neighbouring bytes along k, the first in
 // its low bits; d is of 32 bits.
 //
-//   a (16, 32)   a[0] row g, k 4t…   a[1] row g + 8, k 4t…   a[2] row g, k 16 + 4t…   a[3] row g + 8
-//   b (32, 8)    b[0] k 4t…, b[1] k 16 + 4t…, column g
-//   d (16, 8)    d[0], d[1] row g, columns 2t, 2t + 1;   d[2], d[3] row g + 8
+//   a (16, 32)   a[0]        row g, k 4t …
+//                a[1]        row g + 8, k 4t …
+//                a[2], a[3]  the same rows, k 16 + 4t …
+//   b (32, 8)    b0, b1      column g, k 4t … and k 16 + 4t …
+//   d (16, 8)    d[0], d[1]  row g, columns 2t and 2t + 1
+//                d[2], d[3]  row g + 8
 //
 // tests/device/on_processor has the same by the models of emu/core/matrix_units.hpp.
 #pragma once
 
 #ifdef HALFULP_ON_PROCESSOR
-#include "tests/device/on_processor/warp.hpp"
+  #include "tests/device/on_processor/warp.hpp"
 #else
 
-#include <cstdint>
+  #include <cstdint>
 
-#include <cuda_runtime.h>
+  #include <cuda_runtime.h>
 
 namespace halfulp::kernels::cuda::warp {
 

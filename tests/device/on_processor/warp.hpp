@@ -1,5 +1,6 @@
-// kernels/cuda/warp.cuh on a processor: lanes leave what they have, wait until all 32 did, and read.
-// Products of E4M3 are those of the model hopper.mma.e4m3.f32, so the bits are the hardware's.
+// kernels/cuda/warp.cuh on a processor: lanes leave what they have, wait until all 32 did, and
+// read. Products of E4M3 are those of the model hopper.mma.e4m3.f32, so the bits are the
+// hardware's.
 #pragma once
 
 #include <algorithm>
@@ -47,9 +48,10 @@ std::array<T, 32> all_lanes(const T& mine) {
 
 inline const MatrixUnit& unit() {
   static const MatrixUnit& u = [&]() -> const MatrixUnit& {
-    return std::find_if(std::begin(named_units), std::end(named_units), [](const NamedUnit& n) {
-             return std::string_view(n.name) == "hopper.mma.e4m3.f32";
-           })->unit;
+    return std::find_if(
+               std::begin(named_units), std::end(named_units),
+               [](const NamedUnit& n) { return std::string_view(n.name) == "hopper.mma.e4m3.f32"; })
+        ->unit;
   }();
   return u;
 }
@@ -123,8 +125,8 @@ inline int least(int x, int y, int z) {
 
 inline std::uint16_t to_e4m3(float low, float high) {
   const auto code = [](float x) {
-    return convert<u64>(std::bit_cast<std::uint32_t>(x), formats::binary32,
-                        formats::float8_e4m3fn, {.overflow = Overflow::saturate})
+    return convert<u64>(std::bit_cast<std::uint32_t>(x), formats::binary32, formats::float8_e4m3fn,
+                        {.overflow = Overflow::saturate})
         .code;
   };
   return static_cast<std::uint16_t>(code(low) | code(high) << 8);
@@ -146,12 +148,11 @@ void copies_wait() {}
 
 inline void multiply_s8(std::int32_t (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b0,
                         std::uint32_t b1) {
-  detail::each_element(d, a, b0, b1,
-                       [](std::int32_t& x, const std::uint32_t* row, const std::uint32_t* column) {
-                         for (int k = 0; k < 32; ++k)
-                           x += static_cast<std::int8_t>(row[k]) *
-                                static_cast<std::int8_t>(column[k]);
-                       });
+  detail::each_element(
+      d, a, b0, b1, [](std::int32_t& x, const std::uint32_t* row, const std::uint32_t* column) {
+        for (int k = 0; k < 32; ++k)
+          x += static_cast<std::int8_t>(row[k]) * static_cast<std::int8_t>(column[k]);
+      });
 }
 inline void multiply_e4m3(float (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b0,
                           std::uint32_t b1) {
