@@ -127,13 +127,15 @@ template <int width>
 struct alignas(128) Picture {
   u32 words[tile * width / 4];
 };
+template <bool halves>
+constexpr int v_bytes = halves ? 2 : 1;  // of an element
 
 // Blocks of 256 threads: tiles of q, then of k, then of v. A thread has 8 neighbouring tokens, and
 // every 32nd channel.
-template <class T, int width>
+template <class T, int width, bool halves>
 __global__ void __launch_bounds__(256) encode(const Work w) {
   constexpr int channels = width / 32;
-  __shared__ Picture<width> picture;
+  __shared__ Picture<width * v_bytes<halves>> picture;
   __shared__ u32 largest[8];
   const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
   const long long of_q = w.rows * w.q_tiles, of_k = w.rows * w.k_tiles;
@@ -166,14 +168,22 @@ __global__ void __launch_bounds__(256) encode(const Work w) {
       for (int j = 0; j < 8; j += 2) {
         // (What lies beyond the last token is 0 even if the multiplier is NaN.)
         const int left = tokens - (first + 8 * warp + j);
-        words[j / 4] |=
-            static_cast<u32>(warp::to_e4m3(left > 0 ? __fmul_rn(x[j][c], by) : 0.0f,
-                                           left > 1 ? __fmul_rn(x[j + 1][c], by) : 0.0f))
-            << (8 * (j % 4));
+        const std::uint16_t pair = warp::to_e4m3(left > 0 ? __fmul_rn(x[j][c], by) : 0.0f,
+                                                 left > 1 ? __fmul_rn(x[j + 1][c], by) : 0.0f);
+        if constexpr (halves) {
+          // Keys 16h + 4t + 2n + {0, 1} of 32 are word t of piece 2n + h.
+          const int t = 2 * (warp % 2) + j / 4, n = j / 2 % 2, h = warp / 2 % 2;
+          picture.words[4 * swizzled(8 * d + 4 * (warp / 4) + 2 * n + h) + t] =
+              warp::to_binary16(pair);
+        } else {
+          words[j / 4] |= static_cast<u32>(pair) << (8 * (j % 4));
+        }
       }
-      const int word = 4 * swizzled(4 * d + warp / 2) + 2 * (warp % 2);
-      picture.words[word] = words[0];
-      picture.words[word + 1] = words[1];
+      if constexpr (!halves) {
+        const int word = 4 * swizzled(4 * d + warp / 2) + 2 * (warp % 2);
+        picture.words[word] = words[0];
+        picture.words[word + 1] = words[1];
+      }
     }
   } else {
     u32 most = 0;
@@ -213,9 +223,9 @@ __global__ void __launch_bounds__(256) encode(const Work w) {
     }
   }
   warp::block_barrier();
-  u32* const to = (is_q ? w.q_codes : is_v ? w.v_codes : w.k_codes) + at * (tile * width / 4);
-  for (int i = static_cast<int>(threadIdx.x); i < tile * width / 4; i += 256)
-    to[i] = picture.words[i];
+  const int words = tile * width / 4 * (is_v ? v_bytes<halves> : 1);
+  u32* const to = (is_q ? w.q_codes : is_v ? w.v_codes : w.k_codes) + at * words;
+  for (int i = static_cast<int>(threadIdx.x); i < words; i += 256) to[i] = picture.words[i];
   // The mean goes back into lse.
   const int query = first + static_cast<int>(threadIdx.x);
   if (is_q && w.lse != nullptr && threadIdx.x < tile && query < w.queries) {
@@ -230,10 +240,12 @@ __global__ void __launch_bounds__(256) encode(const Work w) {
 
 // A block of four warps for each tile of queries; a warp has 16 of them. Lane 4g + t has rows g and
 // g + 8 of everything.
-template <class T, int width>
+template <class T, int width, bool halves>
 __global__ void __launch_bounds__(128, 3) attend(const Work w) {
-  constexpr int pieces = width / 16, steps = width / 32, channels = width / 8, words = 16 * width;
-  __shared__ Picture<width> k_tile[2], v_tile[2];
+  constexpr int pieces = width / 16, steps = width / 32, channels = width / 8, words = 16 * width,
+                v_words = words * v_bytes<halves>;
+  __shared__ Picture<width> k_tile[2];
+  __shared__ Picture<width * v_bytes<halves>> v_tile[2];
   const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
   const int g = lane / 4, t = lane % 4;
   const long long row = blockIdx.x / static_cast<unsigned>(w.q_tiles);
@@ -258,13 +270,13 @@ __global__ void __launch_bounds__(128, 3) attend(const Work w) {
   for (auto& of : o) of[0] = of[1] = of[2] = of[3] = 0;
 
   const auto fetch = [&](int n) {
-    const u32 *k = w.k_codes + (k_at + n) * words, *v = w.v_codes + (k_at + n) * words;
+    const u32 *k = w.k_codes + (k_at + n) * words, *v = w.v_codes + (k_at + n) * v_words;
 #pragma unroll
-    for (int i = 0; i < width / 32; ++i) {
-      const int word = 4 * (128 * i + static_cast<int>(threadIdx.x));
+    for (int word = 4 * static_cast<int>(threadIdx.x); word < words; word += 512)
       warp::copy_later(k_tile[n % 2].words + word, k + word);
+#pragma unroll
+    for (int word = 4 * static_cast<int>(threadIdx.x); word < v_words; word += 512)
       warp::copy_later(v_tile[n % 2].words + word, v + word);
-    }
     warp::copies_commit();
   };
   if (tiles > 0) fetch(0);
@@ -357,32 +369,57 @@ __global__ void __launch_bounds__(128, 3) attend(const Work w) {
       const float total = __fadd_rn(__fadd_rn(sum[0], sum[2]), __fadd_rn(sum[1], sum[3]));
       if (end[r] > 0) l[r] = __fmaf_rn(alpha[r], l[r], total);
     }
-    u32 weights[2][4];  // rows g and g + 8, keys 4t… and 16 + 4t…, of 32 keys each
+    const auto pair = [&](int i, int e) {
+      return warp::to_e4m3(__fmul_rn(p[i][e], top), __fmul_rn(p[i][e + 1], top));
+    };
+    const auto add = [&](auto rows_are_cut, int c, const float(&product)[4]) {
 #pragma unroll
-    for (int s = 0; s < 2; ++s)
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const int from = 4 * s + i / 2 * 2, e = 2 * (i % 2);
-        weights[s][i] = warp::to_e4m3(__fmul_rn(p[from][e], top), __fmul_rn(p[from][e + 1], top)) |
-                        static_cast<u32>(warp::to_e4m3(__fmul_rn(p[from + 1][e], top),
-                                                       __fmul_rn(p[from + 1][e + 1], top)))
-                            << 16;
-      }
-
+      for (int e = 0; e < 4; ++e)
+        // (A row without a key here stays as it is: 1·(−0) + 0 would be +0.)
+        if (!rows_are_cut || end[e / 2] > 0) o[c][e] = __fmaf_rn(alpha[e / 2], o[c][e], product[e]);
+    };
     const auto add_values = [&](auto rows_are_cut) {
+      if constexpr (halves) {
+        u32 weights[4][4];  // of products 0 and 1 of the first 32 keys, then of the others
 #pragma unroll
-      for (int c = 0; c < channels; ++c) {
-        u32 b[4];
-        warp::load_matrices(b,
-                            v_tile[n % 2].words + 4 * swizzled((8 * c + lane % 8) * 4 + lane / 8));
-        float product[4] = {0, 0, 0, 0};
-        warp::multiply_e4m3(product, weights[0], b[0], b[1]);
-        warp::multiply_e4m3(product, weights[1], b[2], b[3]);
+        for (int j = 0; j < 4; ++j)
 #pragma unroll
-        for (int e = 0; e < 4; ++e)
-          // (A row without a key here stays as it is: 1·(−0) + 0 would be +0.)
-          if (!rows_are_cut || end[e / 2] > 0)
-            o[c][e] = __fmaf_rn(alpha[e / 2], o[c][e], product[e]);
+          for (int i = 0; i < 4; ++i)
+            weights[j][i] = warp::to_binary16(pair(4 * (j / 2) + j % 2 + i / 2 * 2, 2 * (i % 2)));
+#pragma unroll
+        for (int c = 0; c < channels; ++c) {
+          float part[2][4] = {};
+#pragma unroll
+          for (int s = 0; s < 2; ++s) {
+            u32 b[4];
+            warp::load_matrices(
+                b, v_tile[n % 2].words + 4 * swizzled((8 * c + lane % 8) * 8 + 4 * s + lane / 8));
+            warp::multiply_binary16(part[s], weights[2 * s], b[0], b[1]);
+            warp::multiply_binary16(part[s], weights[2 * s + 1], b[2], b[3]);
+          }
+#pragma unroll
+          for (int e = 0; e < 4; ++e) part[0][e] = __fadd_rn(part[0][e], part[1][e]);
+          add(rows_are_cut, c, part[0]);
+        }
+      } else {
+        u32 weights[2][4];  // rows g and g + 8, keys 4t… and 16 + 4t…, of 32 keys each
+#pragma unroll
+        for (int s = 0; s < 2; ++s)
+#pragma unroll
+          for (int i = 0; i < 4; ++i) {
+            const int from = 4 * s + i / 2 * 2, e = 2 * (i % 2);
+            weights[s][i] = pair(from, e) | static_cast<u32>(pair(from + 1, e)) << 16;
+          }
+#pragma unroll
+        for (int c = 0; c < channels; ++c) {
+          u32 b[4];
+          warp::load_matrices(
+              b, v_tile[n % 2].words + 4 * swizzled((8 * c + lane % 8) * 4 + lane / 8));
+          float product[4] = {0, 0, 0, 0};
+          warp::multiply_e4m3(product, weights[0], b[0], b[1]);
+          warp::multiply_e4m3(product, weights[1], b[2], b[3]);
+          add(rows_are_cut, c, product);
+        }
       }
     };
     if (cut)
@@ -428,7 +465,7 @@ std::size_t tiles_of(std::size_t tokens) {
 }
 
 // Sets the pointers of w into `memory`, and returns the bytes they take.
-std::size_t lay_out(const kernels::AttentionShape& s, Work& w, std::byte* memory) {
+std::size_t lay_out(const kernels::AttentionShape& s, bool halves, Work& w, std::byte* memory) {
   std::size_t used = 0;
   const auto place = [&](auto*& p, std::size_t count) {
     p = memory == nullptr ? nullptr
@@ -439,7 +476,7 @@ std::size_t lay_out(const kernels::AttentionShape& s, Work& w, std::byte* memory
                     k_tiles = rows * tiles_of(s.keys), words = tile * padded(s.width) / 4;
   place(w.q_codes, q_tiles * words);
   place(w.k_codes, k_tiles * words);
-  place(w.v_codes, k_tiles * words);
+  place(w.v_codes, k_tiles * words * (halves ? 2 : 1));
   place(w.q_scale, q_tiles);
   place(w.k_scale, k_tiles);
   place(w.back, q_tiles * tile);
@@ -451,7 +488,7 @@ std::size_t lay_out(const kernels::AttentionShape& s, Work& w, std::byte* memory
   return used;
 }
 
-template <class T, int width>
+template <class T, int width, bool halves>
 void launch(const Work& w, cudaStream_t stream) {
   const auto rows = static_cast<unsigned>(w.rows);
   const unsigned q_tiles = rows * static_cast<unsigned>(w.q_tiles),
@@ -462,20 +499,25 @@ void launch(const Work& w, cudaStream_t stream) {
   }
   sum_heads<<<rows, 128, 0, stream>>>(w);
   require_launched("attention from integers, means");
-  encode<T, width><<<q_tiles + 2 * k_tiles, 256, 0, stream>>>(w);
+  encode<T, width, halves><<<q_tiles + 2 * k_tiles, 256, 0, stream>>>(w);
   require_launched("attention from integers, codes");
-  attend<T, width><<<q_tiles, 128, 0, stream>>>(w);
+  attend<T, width, halves><<<q_tiles, 128, 0, stream>>>(w);
   require_launched("attention from integers");
 }
 
-template <class T>
+template <class T, bool halves>
 void launch_wide(const Work& w, cudaStream_t stream) {
   switch (padded(static_cast<std::size_t>(w.width))) {
-    case 32: return launch<T, 32>(w, stream);
-    case 64: return launch<T, 64>(w, stream);
-    case 96: return launch<T, 96>(w, stream);
-    default: return launch<T, 128>(w, stream);
+    case 32: return launch<T, 32, halves>(w, stream);
+    case 64: return launch<T, 64, halves>(w, stream);
+    case 96: return launch<T, 96, halves>(w, stream);
+    default: return launch<T, 128, halves>(w, stream);
   }
+}
+template <class T>
+void launch_typed(const Work& w, bool halves, cudaStream_t stream) {
+  if (halves) return launch_wide<T, true>(w, stream);
+  launch_wide<T, false>(w, stream);
 }
 
 }  // namespace
@@ -511,7 +553,7 @@ std::optional<std::string> problem_with(const SageAttention& a) {
 std::size_t sage_workspace(const SageAttention& a) {
   if (const auto problem = problem_with(a)) throw std::invalid_argument(*problem);
   Work w{};
-  return lay_out(a.shape, w, nullptr);
+  return lay_out(a.shape, a.through_binary16, w, nullptr);
 }
 
 void sage_attention(const SageAttention& a, const void* q, const void* k, const void* v, void* out,
@@ -538,7 +580,7 @@ void sage_attention(const SageAttention& a, const void* q, const void* k, const 
                            : " is not aligned to " + std::to_string(x.alignment) + " bytes") +
           "; attention from integers takes aligned arrays");
   Work w{};
-  lay_out(s, w, static_cast<std::byte*>(workspace));
+  lay_out(s, a.through_binary16, w, static_cast<std::byte*>(workspace));
   w.q = q;
   w.k = k;
   w.v = v;
@@ -556,9 +598,10 @@ void sage_attention(const SageAttention& a, const void* q, const void* k, const 
   w.smooth = a.smooth;
   w.causal = a.causal;
   const auto handle = static_cast<cudaStream_t>(stream);
-  if (a.element == Element::binary32) return launch_wide<float>(w, handle);
-  if (a.element == Element::binary16) return launch_wide<__half>(w, handle);
-  launch_wide<__nv_bfloat16>(w, handle);
+  const bool halves = a.through_binary16;
+  if (a.element == Element::binary32) return launch_typed<float>(w, halves, handle);
+  if (a.element == Element::binary16) return launch_typed<__half>(w, halves, handle);
+  launch_typed<__nv_bfloat16>(w, halves, handle);
 }
 
 }  // namespace halfulp::kernels::cuda

@@ -27,6 +27,9 @@ struct SageAttention {
   bool smooth = true;                   // the mean of k is taken away
   bool causal = false;                  // query i sees keys j <= i + keys − queries
   float scale = 1;                      // often 1/√width
+  // Weights · values as two products of binary16 and a sum, which is what Hopper makes of its
+  // product of E4M3: the same bits, with the codes' numbers made once.
+  bool through_binary16 = false;
 };
 
 // Why `sage_attention` would refuse, as a sentence.

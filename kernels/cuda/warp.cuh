@@ -61,6 +61,13 @@ __device__ inline std::uint16_t to_e4m3(float low, float high) {
   return both;
 }
 
+// The two as numbers of binary16, exactly.
+__device__ inline std::uint32_t to_binary16(std::uint16_t e4m3) {
+  std::uint32_t both;
+  asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(both) : "h"(e4m3));
+  return both;
+}
+
 // Four matrices of 8 lines of 16 bytes in shared memory, lane 8i + j naming line j of matrix i: of
 // matrix i a lane gets word t of line g.
 __device__ inline void load_matrices(std::uint32_t (&r)[4], const void* line) {
@@ -98,6 +105,16 @@ __device__ inline void multiply_s8(std::int32_t (&d)[4], const std::uint32_t (&a
 __device__ inline void multiply_e4m3(float (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b0,
                                      std::uint32_t b1) {
   asm("mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e4m3.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+      "{%0,%1,%2,%3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+// d += a·b of binary16, (16, 16)·(16, 8): words of two, k 2t and 8 + 2t for the above's 4t and 16 +
+// 4t.
+__device__ inline void multiply_binary16(float (&d)[4], const std::uint32_t (&a)[4],
+                                         std::uint32_t b0, std::uint32_t b1) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
       "{%0,%1,%2,%3};"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));

@@ -286,6 +286,7 @@ void add_sage(std::vector<Job>& jobs, SageAttention a, Data data, u64 seed) {
   const auto want = std::make_shared<SageRun>();
   const std::string name = "Sage, " + std::to_string(a.bits) + " bits" +
                            (a.smooth ? ", " : ", mean left, ") +
+                           (a.through_binary16 ? "through binary16, " : "") +
                            (a.element == Element::binary32   ? "binary32, "
                             : a.element == Element::binary16 ? "binary16, "
                                                              : "bfloat16, ") +
@@ -314,7 +315,8 @@ void add_all_sage(std::vector<Job>& jobs, bool small, const std::vector<std::siz
               .shape = {1 + seed % 2, queries, keys, 1 + seed / 2 % 2, widths[seed % 11]},
               .bits = seed % 4 == 3 ? 4 : 8,
               .smooth = seed % 6 != 5,
-              .causal = causal};
+              .causal = causal,
+              .through_binary16 = seed % 3 == 1};
           if (small) a.shape.batch = 1;
           add_sage(jobs, a, kinds[seed % 7], seed);
         }
@@ -322,8 +324,11 @@ void add_all_sage(std::vector<Job>& jobs, bool small, const std::vector<std::siz
   add_sage(jobs, {.shape = {2, 70, 0, 2, 64}, .causal = true}, Data::normal, 6);
   if (small) return;
   add_sage(jobs, {.shape = {1, 300, 1000, 2, 128}}, Data::normal, 7);
-  add_sage(jobs, {.shape = {1, 1000, 1000, 2, 64}, .causal = true}, Data::shifted, 8);
-  add_sage(jobs, {.shape = {1, 64, 4096, 2, 128}}, Data::sharp, 9);
+  for (const bool halves : {false, true}) {
+    add_sage(jobs, {.shape = {1, 1000, 1000, 2, 64}, .causal = true, .through_binary16 = halves},
+             Data::shifted, 8);
+    add_sage(jobs, {.shape = {1, 64, 4096, 2, 128}, .through_binary16 = halves}, Data::sharp, 9);
+  }
   add_sage(jobs, {.shape = {3, 65, 700, 5, 128}, .bits = 4, .causal = true}, Data::normal, 10);
 }
 
@@ -571,11 +576,16 @@ void bench(const std::string& where) {
             kernels::cuda::attention(a, q.get(), k.get(), v.get(), out.get(), lse.get());
           });
         }
-        for (const int bits : {8, 4}) {
-          const SageAttention a{
-              .element = e, .shape = s, .bits = bits, .causal = causal, .scale = scale};
+        for (const bool halves : {false, true}) {
+          const SageAttention a{.element = e,
+                                .shape = s,
+                                .causal = causal,
+                                .scale = scale,
+                                .through_binary16 = halves};
           Guarded<std::uint8_t> workspace(kernels::cuda::sage_workspace(a));
-          row("attention from " + std::to_string(bits) + "-bit integers", from, s, causal, [&] {
+          const char* name = halves ? "attention from 8-bit integers, E4M3 through binary16"
+                                    : "attention from 8-bit integers";
+          row(name, from, s, causal, [&] {
             kernels::cuda::sage_attention(a, q.get(), k.get(), v.get(), out.get(), lse.get(),
                                           workspace.get());
           });

@@ -51,6 +51,7 @@ MUTANTS = {
         "__fmul_rn(w.back[q_at * tile + query - q_tile * tile], w.scale)",
         "0.0f",
     ),
+    "pieces of binary16 in another order": (SAGE, "2 * n + h) + t]", "2 * h + n) + t]"),
     "4 bits are 8": (SAGE, "a.bits == 8 ? 127.0f : 7.0f", "127.0f"),
     "the mean is always taken away": (SAGE, "w.smooth && w.keys != 0", "w.keys != 0"),
     "a sum is kept between tiles of the mean": (SAGE, "sum = __fadd_rn(sum, w.sums[at]);", "sum += 1;"),

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <string_view>
 #include <vector>
 
 #include "cuda_runtime.h"
@@ -46,45 +47,53 @@ std::array<T, 32> all_lanes(const T& mine) {
   return warps[threadIdx.x / 32].all(mine);
 }
 
-inline const MatrixUnit& unit() {
-  static const MatrixUnit& u = [&]() -> const MatrixUnit& {
-    return std::find_if(
-               std::begin(named_units), std::end(named_units),
-               [](const NamedUnit& n) { return std::string_view(n.name) == "hopper.mma.e4m3.f32"; })
-        ->unit;
-  }();
-  return u;
-}
-inline const UnitOperand& operand(std::uint32_t code) {
-  static const std::vector<UnitOperand> all = [] {
-    std::vector<UnitOperand> x;
-    for (u64 i = 0; i < 256; ++i) x.push_back(unit_operand(unit(), true, i));
-    return x;
-  }();
-  return all[code];
-}
+// A unit of the table, and what its operands' codes are.
+class Unit {
+ public:
+  explicit Unit(std::string_view name) {
+    unit_ = std::find_if(std::begin(named_units), std::end(named_units), [&](const NamedUnit& n) {
+              return name == n.name;
+            })->unit;
+    for (u64 code = 0; code < u64{1} << unit_.a.width(); ++code)
+      operands_.push_back(unit_operand(unit_, true, code));
+  }
+  // c plus the products of unit().k codes.
+  float sum(float c, const std::uint32_t* a, const std::uint32_t* b) const {
+    UnitOperand left[32], right[32];
+    for (int k = 0; k < unit_.k; ++k) {
+      const auto at = static_cast<unsigned>(unit_position(unit_, k));
+      left[at] = operands_[a[k]];
+      right[at] = operands_[b[k]];
+    }
+    return std::bit_cast<float>(static_cast<std::uint32_t>(
+        unit_chain(unit_, left, right, unit_.k, std::bit_cast<std::uint32_t>(c))));
+  }
 
-inline std::uint32_t byte_of(std::uint32_t word, int i) {
-  return word >> (8 * i) & 0xff;
-}
+ private:
+  MatrixUnit unit_;
+  std::vector<UnitOperand> operands_;
+};
 
 struct Fragments {
   std::uint32_t a[4], b[2];
 };
 
-// f(d, bytes of a's row, bytes of b's column) for each of a lane's four elements.
-template <class D, class F>
+// f(d, a's row, b's column) for each of a lane's four elements, of words of n elements.
+template <unsigned n, class D, class F>
 void each_element(D (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1, F f) {
   const auto all = all_lanes(Fragments{{a[0], a[1], a[2], a[3]}, {b0, b1}});
   const unsigned lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
-  for (unsigned n = 0; n < 4; ++n) {
-    std::uint32_t row[32], column[32];
-    for (unsigned k = 0; k < 32; ++k) {
-      const int byte = static_cast<int>(k % 4);
-      row[k] = byte_of(all[4 * g + k % 16 / 4].a[n / 2 + k / 16 * 2], byte);
-      column[k] = byte_of(all[4 * (2 * t + n % 2) + k % 16 / 4].b[k / 16], byte);
+  const auto element = [](std::uint32_t word, unsigned i) {
+    return word >> (32 / n * i) & (0xffffffffU >> (32 - 32 / n));
+  };
+  for (unsigned e = 0; e < 4; ++e) {
+    std::uint32_t row[8 * n], column[8 * n];
+    for (unsigned k = 0; k < 8 * n; ++k) {
+      const unsigned of = k / n % 4, half = k / (4 * n);
+      row[k] = element(all[4 * g + of].a[e / 2 + 2 * half], k % n);
+      column[k] = element(all[4 * (2 * t + e % 2) + of].b[half], k % n);
     }
-    f(d[n], row, column);
+    f(d[e], row, column);
   }
 }
 
@@ -132,6 +141,13 @@ inline std::uint16_t to_e4m3(float low, float high) {
   return static_cast<std::uint16_t>(code(low) | code(high) << 8);
 }
 
+inline std::uint32_t to_binary16(std::uint16_t e4m3) {
+  const auto code = [](std::uint32_t x) {
+    return convert<u64>(x & 0xff, formats::float8_e4m3fn, formats::binary16, {}).code;
+  };
+  return static_cast<std::uint32_t>(code(e4m3) | code(e4m3 >> 8) << 16);
+}
+
 inline void load_matrices(std::uint32_t (&r)[4], const void* line) {
   const auto lines = detail::all_lanes(line);
   const unsigned lane = threadIdx.x % 32;
@@ -148,7 +164,7 @@ void copies_wait() {}
 
 inline void multiply_s8(std::int32_t (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b0,
                         std::uint32_t b1) {
-  detail::each_element(
+  detail::each_element<4>(
       d, a, b0, b1, [](std::int32_t& x, const std::uint32_t* row, const std::uint32_t* column) {
         for (int k = 0; k < 32; ++k)
           x += static_cast<std::int8_t>(row[k]) * static_cast<std::int8_t>(column[k]);
@@ -156,17 +172,19 @@ inline void multiply_s8(std::int32_t (&d)[4], const std::uint32_t (&a)[4], std::
 }
 inline void multiply_e4m3(float (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b0,
                           std::uint32_t b1) {
-  detail::each_element(
-      d, a, b0, b1, [](float& x, const std::uint32_t* row, const std::uint32_t* column) {
-        UnitOperand left[32], right[32];
-        for (int k = 0; k < 32; ++k) {
-          const int at = unit_position(detail::unit(), k);
-          left[at] = detail::operand(row[k]);
-          right[at] = detail::operand(column[k]);
-        }
-        x = std::bit_cast<float>(static_cast<std::uint32_t>(
-            unit_chain(detail::unit(), left, right, 32, std::bit_cast<std::uint32_t>(x))));
-      });
+  static const detail::Unit unit("hopper.mma.e4m3.f32");
+  detail::each_element<4>(d, a, b0, b1,
+                          [](float& x, const std::uint32_t* row, const std::uint32_t* column) {
+                            x = unit.sum(x, row, column);
+                          });
+}
+inline void multiply_binary16(float (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b0,
+                              std::uint32_t b1) {
+  static const detail::Unit unit("hopper.mma.f16.f32");
+  detail::each_element<2>(d, a, b0, b1,
+                          [](float& x, const std::uint32_t* row, const std::uint32_t* column) {
+                            x = unit.sum(x, row, column);
+                          });
 }
 
 }  // namespace halfulp::kernels::cuda::warp
