@@ -137,10 +137,12 @@ void run(const std::vector<Job>& jobs, Counts& counts) {
   }
 }
 
-enum class Data { normal, shifted, sharp, steep, binades, tiny, zeros, special, integers };
-const char* const data_names[] = {
-    "normal", "a channel of k shifted", "scores of ±100", "scores of ±1000", "every binade",
-    "tiny",   "rows of zeros",          "specials",       "integers"};
+enum class Data { normal, shifted, sharp, steep, binades, tiny, zeros, special, integers, ramp };
+const char* const data_names[] = {"normal",         "a channel of k shifted",
+                                  "scores of ±100", "scores of ±1000",
+                                  "every binade",   "tiny",
+                                  "rows of zeros",  "specials",
+                                  "integers",       "scores from 0 to -100"};
 
 struct Operands {
   std::vector<float> q, k, v;
@@ -184,6 +186,11 @@ Operands draw(const Shape& s, Data data, u64 seed) {
             y = which == 0 ? (d == 0 ? 1.0F : 0.0F)
                            : static_cast<float>(static_cast<int>(g() % 9) - 4);
           break;
+        case Data::ramp:  // weights down to the subnormal ones
+          if (which == 0) y = d == 0 ? std::sqrt(static_cast<float>(s.width)) : 0;
+          if (which == 1)
+            y = d == 0 ? -100.0F / 63 * static_cast<float>(n / s.stride() * 37 % 64) : 0;
+          break;
         case Data::normal: break;
       }
       (*array)[n] = y;
@@ -199,6 +206,16 @@ std::string name_of(const Shape& s, bool causal, Data data) {
          std::to_string(s.width) + (causal ? ", causal, " : ", ") +
          data_names[static_cast<int>(data)];
 }
+
+// Draws what a case is made of, so that no two choices go together.
+struct Choice {
+  u64 state;
+  u64 below(u64 n) { return (state = halfulp_test::mix(state)) % n; }
+  template <class T, std::size_t n>
+  T operator()(const T (&all)[n]) {
+    return all[below(n)];
+  }
+};
 
 // ---------------------------------------------------------------- SageAttention2's form
 const MatrixUnit& unit_named(std::string_view name) {
@@ -301,7 +318,7 @@ void add_sage(std::vector<Job>& jobs, SageAttention a, Data data, u64 seed) {
 
 void add_all_sage(std::vector<Job>& jobs, bool small, const std::vector<std::size_t>& lengths) {
   constexpr Data kinds[] = {Data::normal,  Data::shifted, Data::sharp, Data::steep,
-                            Data::binades, Data::tiny,    Data::zeros};
+                            Data::binades, Data::tiny,    Data::zeros, Data::ramp};
   constexpr Element elements[] = {Element::binary32, Element::bfloat16, Element::binary32,
                                   Element::binary16, Element::binary32};
   constexpr std::size_t widths[] = {8, 64, 128, 40, 1, 32, 96, 127, 17, 128, 64};
@@ -310,15 +327,15 @@ void add_all_sage(std::vector<Job>& jobs, bool small, const std::vector<std::siz
     for (const std::size_t queries : lengths)
       for (const std::size_t keys : lengths)
         for (int round = 0; round < (small ? 1 : 3); ++round, ++seed) {
-          SageAttention a{
-              .element = elements[seed % 5],
-              .shape = {1 + seed % 2, queries, keys, 1 + seed / 2 % 2, widths[seed % 11]},
-              .bits = seed % 4 == 3 ? 4 : 8,
-              .smooth = seed % 6 != 5,
-              .causal = causal,
-              .through_binary16 = seed % 3 == 1};
+          Choice of{seed};
+          SageAttention a{.element = of(elements),
+                          .shape = {1 + of.below(2), queries, keys, 1 + of.below(2), of(widths)},
+                          .bits = of.below(4) == 0 ? 4 : 8,
+                          .smooth = of.below(5) != 0,
+                          .causal = causal,
+                          .through_binary16 = of.below(2) == 0};
           if (small) a.shape.batch = 1;
-          add_sage(jobs, a, kinds[seed % 7], seed);
+          add_sage(jobs, a, kinds[seed % 8], seed);
         }
   add_sage(jobs, {.shape = {2, 3, 0, 2, 64}}, Data::normal, 5);
   add_sage(jobs, {.shape = {2, 70, 0, 2, 64}, .causal = true}, Data::normal, 6);
@@ -424,7 +441,7 @@ void add_all_forms(std::vector<Job>& jobs, bool small, const std::vector<std::si
   constexpr AttentionKind kinds[] = {AttentionKind::flash, AttentionKind::split,
                                      AttentionKind::fixed_maximum};
   constexpr Data data[] = {Data::normal,  Data::special, Data::integers, Data::sharp,
-                           Data::binades, Data::zeros,   Data::special};
+                           Data::binades, Data::zeros,   Data::special,  Data::ramp};
   constexpr std::size_t widths[] = {8, 64, 128, 33, 1, 32, 96, 127, 200, 128, 64};
   constexpr std::size_t tiles[] = {128, 1, 16, 64, 33, 1024, 128};
   constexpr std::size_t lanes[] = {1, 16, 32, 2, 1};
@@ -435,19 +452,20 @@ void add_all_forms(std::vector<Job>& jobs, bool small, const std::vector<std::si
       for (const std::size_t keys : lengths)
         for (const AttentionKind kind : kinds)
           for (int round = 0; round < (small ? 1 : 2); ++round, ++seed) {
+            Choice choose{seed};
             AttentionInForm a{
-                .form = {kind, tiles[seed % 7], lanes[seed % 5], parts[seed % 6],
-                         static_cast<MergeTree>(seed % 3)},
-                .shape = {1 + seed % 2, queries, keys, 1 + seed / 2 % 2, widths[seed % 11]},
+                .form = {kind, choose(tiles), choose(lanes), choose(parts),
+                         static_cast<MergeTree>(choose.below(3))},
+                .shape = {1 + choose.below(2), queries, keys, 1 + choose.below(2), choose(widths)},
                 .causal = causal};
             a.scale = 1 / std::sqrt(static_cast<float>(a.shape.width));
-            const Data of = data[seed / 3 % 7];
+            const Data of = choose(data);
             // Limits that some queries meet, others not; those of integers to the last bit.
             if (of == Data::integers) {
               a.scale = 1;
-              a.fixed = {1, seed % 2 == 0 ? -5.0F : std::nextafter(-5.0F, -6.0F),
-                         seed % 4 < 2 ? 3.0F : std::nextafter(3.0F, 4.0F)};
-            } else if (seed % 4 == 0) {
+              a.fixed = {1, choose.below(2) == 0 ? -5.0F : std::nextafter(-5.0F, -6.0F),
+                         choose.below(2) == 0 ? 3.0F : std::nextafter(3.0F, 4.0F)};
+            } else if (choose.below(4) == 0) {
               a.fixed = {0.5F, -3, 2.5F};
             }
             add_form(jobs, a, of, seed);

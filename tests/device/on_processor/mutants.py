@@ -66,7 +66,6 @@ MUTANTS = {
     "the upper limit is within": (FORMS, "difference < w_.high", "difference <= w_.high"),
     "nothing falls back": (FORMS, "if (warp::any(j + lane_ < count && !within)) return false;", ""),
     "what falls back is not counted": (FORMS, "atomicAdd(w.fell_back, 1ull);", ";"),
-    "NaN is a maximum": (FORMS, "if (best < x) best = x;", "if (!(best >= x)) best = x;"),
     "a part of NaN is empty": (FORMS, "m_a == -infinity && l_a == l_a", "m_a == -infinity"),
     "parts are added as they are": (FORMS, "of_b = exp_of(__fsub_rn(m_b, m))", "of_b = 1"),
     "a tree is turned about": (
@@ -80,7 +79,7 @@ MUTANTS = {
         "const int count = min(w_.tile / 2 + 1, to - first);",
     ),
     "lanes are not joined": (FORMS, "half = w_.lanes / 2; half > 0", "half = w_.lanes / 2; half > 1"),
-    "the last channels are left out": (FORMS, "for (int i = 0; from + i < w_.width; ++i)", "for (; false;)"),
+    "the last channels are left out": (FORMS, "for (int i = 0; from + i < w_.width; ++i)", "for (int i = 0; false; ++i)"),
 }  # fmt: skip
 
 
