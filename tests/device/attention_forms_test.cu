@@ -337,6 +337,7 @@ void add_all_sage(std::vector<Job>& jobs, bool small, const std::vector<std::siz
           if (small) a.shape.batch = 1;
           add_sage(jobs, a, kinds[seed % 8], seed);
         }
+  add_sage(jobs, {.shape = {1, 20, 64, 1, 8}}, Data::ramp, 4);  // no key is masked
   add_sage(jobs, {.shape = {2, 3, 0, 2, 64}}, Data::normal, 5);
   add_sage(jobs, {.shape = {2, 70, 0, 2, 64}, .causal = true}, Data::normal, 6);
   if (small) return;
