@@ -2,8 +2,9 @@
 //
 // Codes lie in memory as tiles of 64 tokens, each the picture of what a block of threads has in
 // shared memory, so that copying is linear. A picture is lines of `width` bytes (k, one for each
-// key) or of 64 bytes (v, one for each channel), in pieces of 16 bytes; piece c stands at
-// c ^ (c / 8 % 8), so that the eight lines that one instruction reads lie in different banks.
+// key) or of 64 bytes (v, one for each channel; 128 of binary16), in pieces of 16 bytes; piece c of
+// eight lines stands at c ^ (c / 8 % 8), so that what one instruction reads, a piece of each of
+// eight lines, lies in different banks.
 //
 // Keys of a tile stand in another order as lines of k: the scores that a lane gets, columns 2t and
 // 2t + 1 of 8 products, are then of the keys 16a + 4t … 16a + 4t + 3, a = 0 … 3, which is what the
@@ -13,6 +14,7 @@
 #include "kernels/cuda/sage_attention.hpp"
 
 #include <cmath>
+#include <numeric>
 #include <stdexcept>
 
 #include "emu/arrays/cuda/launch.cuh"
@@ -30,6 +32,10 @@ using i32 = std::int32_t;
 
 constexpr int tile = 64;  // tokens that share a scale, and keys of a tile
 constexpr float infinity = __builtin_huge_valf();
+// So many columns of 8 channels have their products beside each other; more take too many
+// registers.
+template <bool halves>
+constexpr int beside = halves ? 2 : 4;
 constexpr float top = 448;
 // The bits of 1.5·2^23: an integer s added to them makes those of 1.5·2^23 + s, |s| < 2^22. Sums of
 // 128 products of 7 bits are below 2^21.
@@ -72,9 +78,30 @@ __device__ inline u32 magnitude(float x) {
   return __float_as_uint(x) & 0x7fffffffu;
 }
 
+template <int pieces>  // of a line
 __device__ inline int swizzled(int piece) {
-  return piece ^ (piece / 8 % 8);
+  return piece ^ (piece % (8 * pieces) / 8 % 8);
 }
+// Where a lane reads the next four pieces of eight lines for load_matrices, eight lines after
+// eight: in words, the i-th time.
+template <int pieces>
+class Places {
+ public:
+  __device__ explicit Places(int lane) {
+#pragma unroll
+    for (int i = 0; i < period; ++i) {
+      const int piece = 4 * i + lane / 8;
+      at_[i] = 4 * swizzled<pieces>((8 * (piece / pieces) + lane % 8) * pieces + piece % pieces);
+    }
+  }
+  __device__ int operator[](int i) const {
+    return at_[i % period] + i / period * period * 128;
+  }
+
+ private:
+  static constexpr int period = pieces / std::gcd(pieces, 4);  // then the same, further on
+  int at_[period];
+};
 // Where a tile's key stands among the lines of k.
 __device__ inline int line_of(int key) {
   return 16 * (key / 16) + 8 * (key / 2 % 2) + 2 * (key / 4 % 4) + key % 2;
@@ -173,14 +200,14 @@ __global__ void __launch_bounds__(256) encode(const Work w) {
         if constexpr (halves) {
           // Keys 16h + 4t + 2n + {0, 1} of 32 are word t of piece 2n + h.
           const int t = 2 * (warp % 2) + j / 4, n = j / 2 % 2, h = warp / 2 % 2;
-          picture.words[4 * swizzled(8 * d + 4 * (warp / 4) + 2 * n + h) + t] =
+          picture.words[4 * swizzled<8>(8 * d + 4 * (warp / 4) + 2 * n + h) + t] =
               warp::to_binary16(pair);
         } else {
           words[j / 4] |= static_cast<u32>(pair) << (8 * (j % 4));
         }
       }
       if constexpr (!halves) {
-        const int word = 4 * swizzled(4 * d + warp / 2) + 2 * (warp % 2);
+        const int word = 4 * swizzled<4>(4 * d + warp / 2) + 2 * (warp % 2);
         picture.words[word] = words[0];
         picture.words[word + 1] = words[1];
       }
@@ -216,8 +243,9 @@ __global__ void __launch_bounds__(256) encode(const Work w) {
         if (scale > 0)
           code =
               static_cast<int>(fminf(fmaxf(nearbyintf(__fdiv_rn(x[j][c], scale)), -w.top), w.top));
-        const int byte = is_q ? token * width + d
-                              : 16 * swizzled(line_of(token) * (width / 16) + d / 16) + d % 16;
+        const int byte =
+            is_q ? token * width + d
+                 : 16 * swizzled<width / 16>(line_of(token) * (width / 16) + d / 16) + d % 16;
         bytes[byte] = static_cast<std::uint8_t>(code);
       }
     }
@@ -243,7 +271,7 @@ __global__ void __launch_bounds__(256) encode(const Work w) {
 template <class T, int width, bool halves>
 __global__ void __launch_bounds__(128, 3) attend(const Work w) {
   constexpr int pieces = width / 16, steps = width / 32, channels = width / 8, words = 16 * width,
-                v_words = words * v_bytes<halves>;
+                v_words = words * v_bytes<halves>, together = beside<halves>;
   __shared__ Picture<width> k_tile[2];
   __shared__ Picture<width * v_bytes<halves>> v_tile[2];
   const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
@@ -269,6 +297,8 @@ __global__ void __launch_bounds__(128, 3) attend(const Work w) {
 #pragma unroll
   for (auto& of : o) of[0] = of[1] = of[2] = of[3] = 0;
 
+  const Places<pieces> k_places(lane);
+  const Places<4 * v_bytes<halves>> v_places(lane);
   const auto fetch = [&](int n) {
     const u32 *k = w.k_codes + (k_at + n) * words, *v = w.v_codes + (k_at + n) * v_words;
 #pragma unroll
@@ -296,10 +326,7 @@ __global__ void __launch_bounds__(128, 3) attend(const Work w) {
 #pragma unroll
     for (int i = 0; i < 2 * pieces; ++i) {
       u32 b[4];
-      const int piece = 4 * i + lane / 8;  // of 8·pieces, of eight lines each
-      warp::load_matrices(
-          b, k_tile[n % 2].words +
-                 4 * swizzled((8 * (piece / pieces) + lane % 8) * pieces + piece % pieces));
+      warp::load_matrices(b, k_tile[n % 2].words + k_places[i]);
 #pragma unroll
       for (int j = 0; j < 4; j += 2)
         warp::multiply_s8(x[(4 * i + j) / pieces], q[(4 * i + j) % pieces / 2], b[j], b[j + 1]);
@@ -387,19 +414,27 @@ __global__ void __launch_bounds__(128, 3) attend(const Work w) {
           for (int i = 0; i < 4; ++i)
             weights[j][i] = warp::to_binary16(pair(4 * (j / 2) + j % 2 + i / 2 * 2, 2 * (i % 2)));
 #pragma unroll
-        for (int c = 0; c < channels; ++c) {
-          float part[2][4] = {};
+        for (int c = 0; c < channels; c += together) {
+          float part[2][together][4] = {};
 #pragma unroll
-          for (int s = 0; s < 2; ++s) {
-            u32 b[4];
-            warp::load_matrices(
-                b, v_tile[n % 2].words + 4 * swizzled((8 * c + lane % 8) * 8 + 4 * s + lane / 8));
-            warp::multiply_binary16(part[s], weights[2 * s], b[0], b[1]);
-            warp::multiply_binary16(part[s], weights[2 * s + 1], b[2], b[3]);
+          for (int h = 0; h < 2; ++h) {
+            u32 b[together][4];
+#pragma unroll
+            for (int j = 0; j < together; ++j)
+              warp::load_matrices(b[j], v_tile[n % 2].words + v_places[2 * (c + j) + h]);
+#pragma unroll
+            for (int i = 0; i < 2; ++i)
+#pragma unroll
+              for (int j = 0; j < together; ++j)
+                warp::multiply_binary16(part[h][j], weights[2 * h + i], b[j][2 * i],
+                                        b[j][2 * i + 1]);
           }
 #pragma unroll
-          for (int e = 0; e < 4; ++e) part[0][e] = __fadd_rn(part[0][e], part[1][e]);
-          add(rows_are_cut, c, part[0]);
+          for (int j = 0; j < together; ++j) {
+#pragma unroll
+            for (int e = 0; e < 4; ++e) part[0][j][e] = __fadd_rn(part[0][j][e], part[1][j][e]);
+            add(rows_are_cut, c + j, part[0][j]);
+          }
         }
       } else {
         u32 weights[2][4];  // rows g and g + 8, keys 4t… and 16 + 4t…, of 32 keys each
@@ -411,14 +446,19 @@ __global__ void __launch_bounds__(128, 3) attend(const Work w) {
             weights[s][i] = pair(from, e) | static_cast<u32>(pair(from + 1, e)) << 16;
           }
 #pragma unroll
-        for (int c = 0; c < channels; ++c) {
-          u32 b[4];
-          warp::load_matrices(
-              b, v_tile[n % 2].words + 4 * swizzled((8 * c + lane % 8) * 4 + lane / 8));
-          float product[4] = {0, 0, 0, 0};
-          warp::multiply_e4m3(product, weights[0], b[0], b[1]);
-          warp::multiply_e4m3(product, weights[1], b[2], b[3]);
-          add(rows_are_cut, c, product);
+        for (int c = 0; c < channels; c += together) {
+          u32 b[together][4];
+          float product[together][4] = {};
+#pragma unroll
+          for (int j = 0; j < together; ++j)
+            warp::load_matrices(b[j], v_tile[n % 2].words + v_places[c + j]);
+#pragma unroll
+          for (int i = 0; i < 2; ++i)
+#pragma unroll
+            for (int j = 0; j < together; ++j)
+              warp::multiply_e4m3(product[j], weights[i], b[j][2 * i], b[j][2 * i + 1]);
+#pragma unroll
+          for (int j = 0; j < together; ++j) add(rows_are_cut, c + j, product[j]);
         }
       }
     };
