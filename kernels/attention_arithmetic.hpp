@@ -10,10 +10,12 @@
 #include "emu/core/emulated.hpp"
 #include "emu/functions/functions.hpp"
 #include "kernels/exp_fma.hpp"
+#include "kernels/exponential_arithmetic.hpp"
 
 namespace halfulp::kernels {
 
-// Binary32 with exp_fma, binary64 with libm's exp.
+// Binary32 with exp_fma and the log of Float32Exponential, the same bits on every processor and
+// GPU; binary64 with libm's.
 template <class T>
 struct NativeExp : Native<T> {
   T exp(T x, u64 /*site*/) const {
@@ -22,7 +24,12 @@ struct NativeExp : Native<T> {
     else
       return std::exp(x);
   }
-  T log(T x, u64 /*site*/) const { return std::log(x); }
+  T log(T x, u64 site) const {
+    if constexpr (sizeof(T) == sizeof(float))
+      return Float32Exponential::log(x, site);
+    else
+      return std::log(x);
+  }
   T minus_infinity() const { return -std::numeric_limits<T>::infinity(); }
   bool is_minus_infinity(T x) const { return x == minus_infinity(); }
   bool is_nan(T x) const { return std::isnan(x); }

@@ -7,6 +7,7 @@
 #include "emu/arrays/control_word.hpp"
 #include "emu/arrays/parallel.hpp"
 #include "kernels/exp_fma.hpp"
+#include "kernels/exponential_arithmetic.hpp"
 #include "kernels/matmul_float32.hpp"
 
 // A task is a block of queries of one head. For each tile of keys: scores = q · kᵀ by
@@ -162,7 +163,7 @@ void block(const Problem& p, std::size_t b, std::size_t h, std::size_t first, Sc
       continue;
     }
     divide_at[p.level](out, x.o.data() + r * s.width, x.l[r], s.width);
-    *lse = x.m[r] + std::log(x.l[r]);
+    *lse = x.m[r] + Float32Exponential::log(x.l[r], 0);
   }
 }
 

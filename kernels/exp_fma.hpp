@@ -13,20 +13,31 @@
 #pragma once
 
 #include <bit>
+#include <concepts>
 #include <cstdint>
+#include <type_traits>
 
 namespace halfulp::kernels {
 
-// exp(−∞) = +0, exp(+∞) = +∞, NaN gives 0x7fc00000.
-[[gnu::always_inline]] inline float exp_fma(float x) {
-  constexpr float lowest = -110, highest = 89;
+// Templates of the one type float: constexpr, so that a GPU has them too, though an fma that is no
+// constant keeps clang++ from a plain constexpr function.
+namespace detail {
+
+// exp(v) / 2^n, and n + 1.5·2^23 as its bits, for v in [-110, 89].
+template <std::same_as<float> T>
+struct ExpParts {
+  T fraction;
+  std::uint32_t shifted;
+};
+inline constexpr float exp_shift = 0x1.8p23f;  // adding it rounds to an integer: the last bits
+
+template <std::same_as<float> T>
+[[gnu::always_inline]] constexpr ExpParts<T> exp_parts(T v) {
   constexpr float log2_e = 0x1.715476p0f;
   constexpr float log_2_high = 0x1.62e4p-1f;  // 16 bits
   constexpr float log_2_low = 0x1.7f7d1cp-20f;
-  constexpr float shift = 0x1.8p23f;  // adding it rounds to an integer, which the last bits hold
-  const float v = x < lowest ? lowest : x > highest ? highest : x;
-  const float shifted = __builtin_fmaf(v, log2_e, shift);
-  const float n = shifted - shift;
+  const float shifted = __builtin_fmaf(v, log2_e, exp_shift);
+  const float n = shifted - exp_shift;
   float r = __builtin_fmaf(n, -log_2_high, v);
   r = __builtin_fmaf(n, -log_2_low, r);
   float sum = 1.0F / 5040;
@@ -37,15 +48,34 @@ namespace halfulp::kernels {
   sum = __builtin_fmaf(sum, r, 0.5F);
   sum = __builtin_fmaf(sum, r, 1.0F);
   sum = __builtin_fmaf(sum, r, 1.0F);
+  return {sum, std::bit_cast<std::uint32_t>(shifted)};
+}
+
+}  // namespace detail
+
+// exp(−∞) = +0, exp(+∞) = +∞, NaN gives 0x7fc00000.
+template <std::same_as<float> T = float>
+[[gnu::always_inline]] constexpr T exp_fma(std::type_identity_t<T> x) {
+  constexpr float lowest = -110, highest = 89;
+  const float v = x < lowest ? lowest : x > highest ? highest : x;
+  const detail::ExpParts<float> parts = detail::exp_parts(v);
   // 2^n in two factors: the first product is exact, the second rounds if the result is subnormal.
-  const auto whole = static_cast<std::int32_t>(std::bit_cast<std::uint32_t>(shifted) -
-                                               std::bit_cast<std::uint32_t>(shift));
+  const auto whole =
+      static_cast<std::int32_t>(parts.shifted - std::bit_cast<std::uint32_t>(detail::exp_shift));
   const std::int32_t half = whole >> 1, rest = whole - half;
   const auto power = [](std::int32_t e) {
     return std::bit_cast<float>(static_cast<std::uint32_t>(e + 127) << 23);
   };
-  const float result = sum * power(half) * power(rest);
+  const float result = parts.fraction * power(half) * power(rest);
   return x == x ? result : std::bit_cast<float>(0x7fc00000U);
+}
+
+// The same bits where −87 <= x <= 88, the result being normal: n is added to its exponent.
+// (1.5·2^23 ends in 22 zeros, so its bits leave nothing after the shift.)
+template <std::same_as<float> T = float>
+[[gnu::always_inline]] constexpr T exp_fma_normal(std::type_identity_t<T> x) {
+  const detail::ExpParts<float> parts = detail::exp_parts(x);
+  return std::bit_cast<float>(std::bit_cast<std::uint32_t>(parts.fraction) + (parts.shifted << 23));
 }
 
 }  // namespace halfulp::kernels

@@ -2,23 +2,24 @@
 // integers, weights · values in E4M3 on a matrix unit whose accumulator has 14 bits.
 //
 //   1. k' = k − mean of k over the tokens, channel by channel: softmax does not see it, since every
-//      score of a query moves by the same scale·q·mean, which is added back to lse.
+//      score of a query moves by the same scale·q·mean, which is added back to lse. Sums of blocks
+//      of tokens, each from +0, are added in their order.
 //   2. q and k' in blocks of tokens, each block with one scale max|x| / 127 (7 for 4 bits), rounded
-//      to nearest even, exact products and sums in 32 bits; s = (integer·scale_q)·scale_k·scale.
-//   3. flash tiles (attention.hpp); the weights p of a tile, in (0, 1], times 448, the largest
-//   E4M3,
-//      rounded to E4M3; v channel by channel times 448 / max|v|, rounded to E4M3.
+//      to nearest even, exact products and sums in 32 bits; s = integer·(scale_q·scale_k·scale).
+//   3. flash tiles (attention.hpp); a tile's weights p, in (0, 1], times 448, the largest number of
+//      E4M3, rounded to E4M3; v channel by channel times 448 / max|v|, rounded to E4M3 (where that
+//      quotient is infinite, v so small counts as 0).
 //   4. p·v of a tile by the unit: blocks of its length from +0, each result rounded as the unit
-//   does
-//      (Ada and Hopper: 13 fraction bits, toward zero); the tiles are added in binary32, where α
-//      and the sums l of the weights before their rounding are too; then out = o / l · max|v| /
-//      448².
+//      does (Ada, and Hopper's wgmma: 13 fraction bits, toward zero; Hopper's mma.sync: 23); the
+//      tiles are added in binary32, where α and the sums l of the weights before their rounding are
+//      too; then out = o / l · max|v| / 448².
 //
 // All else is binary32 with exp_fma. Not as in the paper: scales there belong to the tokens that
 // one thread of a GPU holds, and the order of sums is that of an instruction's fragments, where
 // here a block is of `block` consecutive tokens; the paper also takes the means of blocks of q
 // away. Against attention() steps 2 to 4 are all that differs; docs/attention.md has what they
-// cost.
+// cost. kernels/cuda/sage_attention.hpp has the same bits on a GPU, whose threads the order of the
+// sums suits: blocks of tokens for the mean, one factor for a block of scores, 16 lanes.
 #pragma once
 
 #include <algorithm>
@@ -34,6 +35,7 @@
 #include "emu/core/operations.hpp"
 #include "kernels/attention.hpp"
 #include "kernels/exp_fma.hpp"
+#include "kernels/exponential_arithmetic.hpp"
 
 namespace halfulp::kernels {
 
@@ -43,6 +45,7 @@ struct SageForm {
   std::size_t tile = 64;      // keys between two joins in binary32
   bool smooth = true;         // step 1
   bool exact_values = false;  // steps 3 and 4 in binary32 instead: what the integers alone cost
+  std::size_t lanes = 1;      // of the sum of a tile's weights, as AttentionForm's
 };
 
 namespace detail {
@@ -85,8 +88,8 @@ inline u64 to_e4m3(float x) {
 
 // As attention(): all finite, binary32. `unit` takes E4M3 operands and gives binary32
 // ("hopper.wgmma.e4m3.f32"). Throws std::invalid_argument for bits other than 8 and 4, a block or
-// tile of 0, a unit with other formats, and numbers that are not finite, which integers cannot
-// hold.
+// tile of 0, lanes that are no power of two, a unit with other formats, and numbers that are not
+// finite, which integers cannot hold.
 inline void sage_attention(const SageForm& form, const MatrixUnit& unit, const AttentionShape& s,
                            float scale, bool causal, const float* q, const float* k, const float* v,
                            float* out, float* lse) {
@@ -95,6 +98,8 @@ inline void sage_attention(const SageForm& form, const MatrixUnit& unit, const A
                                 std::to_string(form.bits));
   if (form.block == 0 || form.tile == 0)
     throw std::invalid_argument("blocks and tiles need at least 1 token, not 0");
+  if (!std::has_single_bit(form.lanes))
+    throw std::invalid_argument("lanes are a power of two, not " + std::to_string(form.lanes));
   if (!unit.is_float() || unit.a != formats::float8_e4m3fn || unit.b != formats::float8_e4m3fn ||
       unit.d != formats::binary32 || unit.scale_block != 0)
     throw std::invalid_argument(
@@ -116,8 +121,13 @@ inline void sage_attention(const SageForm& form, const MatrixUnit& unit, const A
       const float *hq = q + s.q_at(b, 0, h), *hk = k + s.k_at(b, 0, h), *hv = v + s.k_at(b, 0, h);
       std::vector<float> mean(D, 0.0F), most(D, 0.0F);
       for (std::size_t d = 0; d < D; ++d) {
+        float of_block = 0;
         for (std::size_t j = 0; j < s.keys; ++j) {
-          mean[d] += hk[j * stride + d];
+          of_block += hk[j * stride + d];
+          if ((j + 1) % form.block == 0 || j + 1 == s.keys) {
+            mean[d] += of_block;
+            of_block = 0;
+          }
           most[d] = std::max(most[d], std::fabs(hv[j * stride + d]));
         }
         mean[d] = form.smooth && s.keys != 0 ? mean[d] / static_cast<float>(s.keys) : 0.0F;
@@ -125,16 +135,17 @@ inline void sage_attention(const SageForm& form, const MatrixUnit& unit, const A
       const auto codes_q = detail::quantized(hq, s.queries, D, stride, nullptr, form);
       const auto codes_k = detail::quantized(hk, s.keys, D, stride, mean.data(), form);
       std::vector<UnitOperand> values(D * s.keys);  // (D, T)
-      for (std::size_t d = 0; d < D; ++d)
+      for (std::size_t d = 0; d < D; ++d) {
+        const float by = std::isfinite(top / most[d]) ? top / most[d] : 0.0F;
         for (std::size_t j = 0; j < s.keys; ++j)
-          values[d * s.keys + j] = unit_operand(
-              unit, false,
-              detail::to_e4m3(most[d] > 0 ? hv[j * stride + d] * (top / most[d]) : 0.0F));
+          values[d * s.keys + j] =
+              unit_operand(unit, false, detail::to_e4m3(hv[j * stride + d] * by));
+      }
 
       for (std::size_t i = 0; i < s.queries; ++i) {
         const std::size_t keys = keys_seen(s, causal, i);
         float m = lowest, l = 0;
-        std::vector<float> o(D, 0.0F), p(form.tile);
+        std::vector<float> o(D, 0.0F), p(form.tile), lane(form.lanes);
         for (std::size_t first = 0; first < keys; first += form.tile) {
           const std::size_t count = std::min(form.tile, keys - first);
           const float before = m;
@@ -142,14 +153,17 @@ inline void sage_attention(const SageForm& form, const MatrixUnit& unit, const A
             std::int32_t sum = 0;
             for (std::size_t d = 0; d < D; ++d)
               sum += codes_q.codes[i * D + d] * codes_k.codes[(first + j) * D + d];
-            p[j] = static_cast<float>(sum) * codes_q.scale[i / form.block] *
-                   codes_k.scale[(first + j) / form.block] * scale;
+            const float factor =
+                codes_q.scale[i / form.block] * codes_k.scale[(first + j) / form.block] * scale;
+            p[j] = static_cast<float>(sum) * factor;
             m = std::max(m, p[j]);
           }
           const float alpha = exp_fma(before - m);
-          float total = 0;
-          for (std::size_t j = 0; j < count; ++j) total += p[j] = exp_fma(p[j] - m);
-          l = __builtin_fmaf(alpha, l, total);
+          std::fill(lane.begin(), lane.end(), 0.0F);
+          for (std::size_t j = 0; j < count; ++j) lane[j % form.lanes] += p[j] = exp_fma(p[j] - m);
+          for (std::size_t half = form.lanes / 2; half > 0; half /= 2)
+            for (std::size_t n = 0; n < half; ++n) lane[n] += lane[n + half];
+          l = __builtin_fmaf(alpha, l, lane[0]);
           // The unit's chain takes whole instructions: zeros fill the last one.
           const std::size_t padded = (count + chain_length - 1) / chain_length * chain_length;
           const UnitOperand zero = unit_operand(unit, true, 0);
@@ -180,7 +194,8 @@ inline void sage_attention(const SageForm& form, const MatrixUnit& unit, const A
           const float factor = form.exact_values ? 1.0F : most[d] / (top * top);
           out[s.q_at(b, i, h) + d] = keys == 0 ? 0.0F : o[d] / l * factor;
         }
-        lse[s.lse_at(b, h, i)] = keys == 0 ? lowest : m + std::log(l) + back * scale;
+        lse[s.lse_at(b, h, i)] =
+            keys == 0 ? lowest : m + Float32Exponential::log(l, 0) + back * scale;
       }
     }
   }

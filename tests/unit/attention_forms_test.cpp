@@ -62,10 +62,11 @@ struct Sage {
   std::vector<float> out, lse;
 };
 
-Sage sage(const Tokens& t, const SageForm& form, bool causal = false) {
+Sage sage(const Tokens& t, const SageForm& form, bool causal = false,
+          const char* unit = "hopper.wgmma.e4m3.f32") {
   Sage r{std::vector<float>(t.q.size()), std::vector<float>(t.s.heads * t.s.queries)};
-  sage_attention(form, unit_named("hopper.wgmma.e4m3.f32"), t.s, t.scale, causal, t.q.data(),
-                 t.k.data(), t.v.data(), r.out.data(), r.lse.data());
+  sage_attention(form, unit_named(unit), t.s, t.scale, causal, t.q.data(), t.k.data(), t.v.data(),
+                 r.out.data(), r.lse.data());
   return r;
 }
 
@@ -91,14 +92,15 @@ TEST_CASE("Sage's form is flash where integers hold queries and keys exactly") {
       (*x)[n] = n % 16 == 5 ? 127 * 0x1p-4F
                             : static_cast<float>(static_cast<int>(g() % 255) - 127) * 0x1p-4F;
   t.scale = 0x1p-7F;
-  const SageForm form{8, 16, 32, false, true};
   for (const bool causal : {false, true}) {
-    const Sage got = sage(t, form, causal);
-    std::vector<float> out(t.q.size()), lse(t.s.heads * t.s.queries);
-    attention(all_in(NativeExp<float>{}), {AttentionKind::flash, 32, 1}, t.s, t.scale, causal,
-              t.q.data(), t.k.data(), t.v.data(), out.data(), lse.data());
-    CHECK(std::equal(out.begin(), out.end(), got.out.begin()));
-    CHECK(std::equal(lse.begin(), lse.end(), got.lse.begin()));
+    for (const std::size_t lanes : {1, 16, 64}) {
+      const Sage got = sage(t, {8, 16, 32, false, true, lanes}, causal);
+      std::vector<float> out(t.q.size()), lse(t.s.heads * t.s.queries);
+      attention(all_in(NativeExp<float>{}), {AttentionKind::flash, 32, lanes}, t.s, t.scale, causal,
+                t.q.data(), t.k.data(), t.v.data(), out.data(), lse.data());
+      CHECK(std::equal(out.begin(), out.end(), got.out.begin()));
+      CHECK(std::equal(lse.begin(), lse.end(), got.lse.begin()));
+    }
   }
 }
 
@@ -143,11 +145,22 @@ TEST_CASE("The mean of the keys goes into lse and nowhere else") {
   CHECK(relative_error(smooth.out, {still.out.begin(), still.out.end()}) < 0.03);
 }
 
+TEST_CASE("Values so small that their scale is infinite count as 0") {
+  Tokens t = draw({1, 3, 70, 1, 8}, 7);
+  const Sage usual = sage(t, {});
+  for (std::size_t n = 0; n < t.v.size(); n += 8) t.v[n] = n == 8 ? 0 : std::ldexp(t.v[n], -130);
+  const Sage small = sage(t, {});
+  for (std::size_t n = 0; n < small.out.size(); ++n)
+    CHECK(small.out[n] == (n % 8 == 0 ? 0 : usual.out[n]));
+}
+
 TEST_CASE("Sage's form refuses what integers do not hold") {
   Tokens t = draw({1, 2, 3, 1, 4}, 6);
   CHECK_THROWS_AS(sage(t, {6}), std::invalid_argument);
   CHECK_THROWS_AS(sage(t, {8, 0}), std::invalid_argument);
   CHECK_THROWS_AS(sage(t, {8, 64, 0}), std::invalid_argument);
+  CHECK_THROWS_AS(sage(t, {8, 64, 64, true, false, 3}), std::invalid_argument);
+  CHECK_THROWS_AS(sage(t, {8, 64, 64, true, false, 0}), std::invalid_argument);
   t.k[3] = std::numeric_limits<float>::infinity();
   CHECK_THROWS_AS(sage(t, {}), std::invalid_argument);
 }
@@ -253,6 +266,10 @@ TEST_CASE("Figures of attention in low precision", "[.][figures]") {
                       exact_values ? "binary32" : "e4m3", relative_error(r.out, e.out),
                       relative_error(r.lse, e.lse));
         }
+        for (const char* unit : {"hopper.wgmma.e4m3.f32", "hopper.mma.e4m3.f32"})
+          std::printf("sage: channel %g, %s mean, %d bits, values by %s: %.6f\n",
+                      static_cast<double>(shift), smooth ? "without" : "with", bits, unit,
+                      relative_error(sage(t, {bits, 64, 64, smooth}, false, unit).out, e.out));
       }
     }
   }

@@ -216,6 +216,16 @@ TEST_CASE("exp_fma is within 0.94 ulp of exp, and exact where that is asked") {
   CHECK(same(exp_fma(89), infinity));
   CHECK(same(exp_fma(-1e30F), 0));
   CHECK(std::isnan(exp_fma(not_a_number)));
+  bool alike = true;
+  for (const float last : {88.0F, -87.0F}) {
+    const auto end = std::bit_cast<std::uint32_t>(last);
+    for (std::uint32_t bits = end & 0x80000000U; bits <= end; bits += 997) {
+      const auto x = std::bit_cast<float>(bits);
+      alike = alike && same(exp_fma_normal(x), exp_fma(x));
+    }
+    alike = alike && same(exp_fma_normal(last), exp_fma(last));
+  }
+  CHECK(alike);
 }
 
 TEST_CASE("Attention in vectors is the template, for any level, tile, threads and mask") {
