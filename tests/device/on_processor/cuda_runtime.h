@@ -269,7 +269,7 @@ inline std::size_t __cvta_generic_to_shared(const void* p) {
                                   on_processor::Block::current()->shared());
 }
 
-struct float2 {
+struct alignas(8) float2 {
   float x, y;
 };
 
@@ -378,13 +378,6 @@ inline cudaError_t cudaFree(void* p) {
   std::free(p);
   return cudaSuccess;
 }
-template <class T>
-cudaError_t cudaMallocAsync(T** p, std::size_t n, cudaStream_t /*stream*/) {
-  return cudaMalloc(p, n);
-}
-inline cudaError_t cudaFreeAsync(void* p, cudaStream_t /*stream*/) {
-  return cudaFree(p);
-}
 inline cudaError_t cudaMemset(void* p, int value, std::size_t n) {
   std::memset(p, value, n);
   return cudaSuccess;
@@ -409,24 +402,6 @@ inline cudaError_t cudaMemcpy(void* to, const void* from, std::size_t n, cudaMem
 inline cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t n, cudaMemcpyKind kind,
                                    cudaStream_t /*stream*/ = nullptr) {
   return cudaMemcpy(to, from, n, kind);
-}
-
-enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
-template <class Kernel>
-cudaError_t cudaFuncSetAttribute(Kernel /*kernel*/, cudaFuncAttribute /*which*/, int bytes) {
-  return bytes <= 227 * 1024 ? cudaSuccess : static_cast<cudaError_t>(1);
-}
-// Poisoned, since a pool gives back what others have written.
-template <class T>
-cudaError_t cudaMallocAsync(T** p, std::size_t n, cudaStream_t /*stream*/) {
-  cudaMalloc(p, n);
-  return cudaMemset(*p, 0xA5, n);
-}
-inline cudaError_t cudaFreeAsync(void* p, cudaStream_t /*stream*/) {
-  return cudaFree(p);
-}
-inline cudaError_t cudaMemsetAsync(void* p, int value, std::size_t n, cudaStream_t /*stream*/) {
-  return cudaMemset(p, value, n);
 }
 
 using cudaMemPool_t = void*;
