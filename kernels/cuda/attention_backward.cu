@@ -343,10 +343,6 @@ __global__ void __launch_bounds__(128 * (Layout<width, of_keys>::groups + 1), 1)
         }
         if (masked) cut(y, begin, end);
         round_pairs<T>(y, e);
-        if constexpr (of_keys) {  // now, so that P and what is queued next are not alive at once
-          products_wait<0>();
-          pin(sum_second);
-        }
         if (n + 1 == all) break;
 
         const u32 before = stage;
@@ -356,12 +352,14 @@ __global__ void __launch_bounds__(128 * (Layout<width, of_keys>::groups + 1), 1)
         queue_x();
         queue_first(before);
         queue_y();
-        products_wait<2>();
+        products_wait<2>();  // of `second`, too
         pin(x);
+        pin(sum_second);
       }
       queue_first(stage);
       products_wait<0>();
       pin(sum_first);
+      pin(sum_second);
     }
 
     const float scale[2] = {w.scale, w.scale}, one[2] = {1, 1};
