@@ -32,9 +32,6 @@ using namespace hopper;
 using halfulp::cuda::require_launched;
 
 constexpr float infinity = __builtin_huge_valf();
-// λ and δ of a head's queries, each `padded` to a multiple of this with λ = +∞, under which p = 0:
-// of whole tiles and of whole blocks of own rows.
-constexpr int stats_step = 384;
 
 struct Work {
   CUtensorMap own[2], streamed[2];  // (width, rows, heads, batch), boxes of one panel
@@ -68,6 +65,14 @@ struct Layout {
   static constexpr u32 empty = full + 8 * stages;
   static constexpr u32 bytes = empty + 8 * stages + 1024;
 };
+
+// How many λ and δ a head has: +∞ and 0 for what whole tiles and whole blocks have beyond the last
+// query, so that p = 0 there.
+template <int width>
+constexpr int padded_to_tiles(int queries) {
+  const auto up = [=](int step) { return (queries + step - 1) / step * step; };
+  return std::max(up(Layout<width, true>::columns), up(Layout<width, false>::block_rows));
+}
 
 struct Task {
   int first;                        // own row
@@ -343,10 +348,6 @@ __global__ void __launch_bounds__(128 * (Layout<width, of_keys>::groups + 1), 1)
         }
         if (masked) cut(y, begin, end);
         round_pairs<T>(y, e);
-        if constexpr (of_keys) {  // now, so that P and what is queued next are not alive at once
-          products_wait<0>();
-          pin(sum_second);
-        }
         if (n + 1 == all) break;
 
         const u32 before = stage;
@@ -356,12 +357,14 @@ __global__ void __launch_bounds__(128 * (Layout<width, of_keys>::groups + 1), 1)
         queue_x();
         queue_first(before);
         queue_y();
-        products_wait<2>();
+        products_wait<2>();  // of `second`, too
         pin(x);
+        pin(sum_second);
       }
       queue_first(stage);
       products_wait<0>();
       pin(sum_first);
+      pin(sum_second);
     }
 
     const float scale[2] = {w.scale, w.scale}, one[2] = {1, 1};
@@ -383,7 +386,7 @@ __global__ void __launch_bounds__(256)
   constexpr int lanes = width / 8, together = 256 / lanes;
   const int part = static_cast<int>(threadIdx.x) % lanes;
   const std::int64_t all = rows * padded;
-  // All lanes of a warp go on together: `padded` is a multiple of the rows of a block.
+  // All lanes of a warp go on together: `padded` is a multiple of its 2 or 4 rows.
   for (std::int64_t at =
            static_cast<std::int64_t>(blockIdx.x) * together + static_cast<int>(threadIdx.x) / lanes;
        at < all; at += static_cast<std::int64_t>(gridDim.x) * together) {
@@ -488,8 +491,7 @@ void launch_all(const AttentionBackward& a, const Arrays& arrays, const void* ou
                 cudaStream_t stream) {
   using Number = std::conditional_t<std::is_same_v<T, Bfloat16>, __nv_bfloat16, __half>;
   const AttentionShape& s = a.forward.shape;
-  const int queries = static_cast<int>(s.queries),
-            padded = (queries + stats_step - 1) / stats_step * stats_step;
+  const int queries = static_cast<int>(s.queries), padded = padded_to_tiles<width>(queries);
   const auto rows = static_cast<std::int64_t>(s.batch * s.heads);
   float* stats = nullptr;
   if (rows * padded != 0) {
@@ -499,7 +501,7 @@ void launch_all(const AttentionBackward& a, const Arrays& arrays, const void* ou
             "cudaMallocAsync");
     constexpr std::int64_t together = 256 / (width / 8);
     const auto grid = static_cast<unsigned>(
-        std::min<std::int64_t>(rows * padded / together, std::int64_t{1} << 20));
+        std::min<std::int64_t>((rows * padded + together - 1) / together, std::int64_t{1} << 20));
     stats_kernel<Number, width>
         <<<grid, 256, 0, stream>>>(static_cast<const std::uint16_t*>(out), a.forward.out,
                                    static_cast<const std::uint16_t*>(arrays.dout), a.dout, lse,

@@ -39,8 +39,8 @@ struct AttentionBackward {
 std::optional<std::string> problem_with(const AttentionBackward& a);
 
 // lse (batch, heads, queries), packed. Arrays are aligned to 16 bytes; dq, dk and dv do not overlap
-// with any other. Takes 8 bytes a query and head from the stream's pool. Queued on `stream`;
-// nothing waits. Throws as `attention` does.
+// with any other. Takes 8 bytes a head and query (128 at least) from the stream's pool. Queued on
+// `stream`; nothing waits. Throws as `attention` does.
 void attention_backward(const AttentionBackward& a, const void* q, const void* k, const void* v,
                         const void* out, const float* lse, const void* dout, void* dq, void* dk,
                         void* dv, void* stream = nullptr);

@@ -181,7 +181,8 @@ def row_of(
 
 
 def measure_backward(ours: dict[str, Library], case: Case, others: list[str]) -> dict[str, object]:
-    """Ours from our own forward pass; theirs from theirs, by autograd. Differences are of the largest gradient."""
+    """Ours from our own forward pass; theirs from theirs, by autograd, and with its promise of the same bits in each run
+    where a name ends in -det. Differences are of the largest gradient."""
     import warnings
 
     import torch
@@ -196,32 +197,44 @@ def measure_backward(ours: dict[str, Library], case: Case, others: list[str]) ->
     k, v = (normal(case.keys, case.heads_kv) for _ in range(2))
     calls: dict[str, Callable[[], object]] = {}
     want: tuple[torch.Tensor, ...] = ()
+
+    def gradients(
+        out: torch.Tensor, leaves: tuple[torch.Tensor, ...], deterministic: bool
+    ) -> tuple[torch.Tensor, ...]:
+        torch.use_deterministic_algorithms(deterministic)
+        try:
+            return torch.autograd.grad(out, leaves, dout, retain_graph=True)
+        finally:
+            torch.use_deterministic_algorithms(False)
+
+    torch.utils.deterministic.fill_uninitialized_memory = False
     for name in others:
         if name == "math" and case.queries > 1024:
             continue  # the matrices of all heads take too much memory and time
         leaves = tuple(x.detach().requires_grad_() for x in (q, k, v))
+        deterministic = name.endswith("-det")
         try:
-            out = backends()[name](*leaves, case.causal)
-            found = torch.autograd.grad(out, leaves, dout, retain_graph=True)
+            out = backends()[name.removesuffix("-det")](*leaves, case.causal)
+            found = gradients(out, leaves, deterministic)
         except RuntimeError:  # no kernel for it, or no memory
             continue
         want = want or found
-        calls[name] = lambda out=out, leaves=leaves: torch.autograd.grad(
-            out, leaves, dout, retain_graph=True
+        calls[name] = lambda out=out, leaves=leaves, same=deterministic: gradients(
+            out, leaves, same
         )
     apart: dict[str, object] = {}
     for name, one in ours.items():
         out = torch.empty_like(q)
         lse = torch.empty(case.batch, case.heads, case.queries, device="cuda")
         one.forward(q, k, v, out, case.causal, lse)
-        gradients = tuple(torch.full_like(x, math.nan) for x in (q, k, v))
-        call = lambda one=one, arrays=(q, k, v, out, lse, dout, *gradients): one.backward(  # noqa: E731
+        mine = tuple(torch.full_like(x, math.nan) for x in (q, k, v))
+        call = lambda one=one, arrays=(q, k, v, out, lse, dout, *mine): one.backward(  # noqa: E731
             *arrays, causal=case.causal
         )
         call()
         apart[name] = [
             ((x.float() - y.float()).abs().max() / y.float().abs().max()).item()
-            for x, y in zip(gradients, want, strict=True)
+            for x, y in zip(mine, want, strict=True)
         ]
         calls[name] = call
     return row_of(case, times(calls), ours, apart)
@@ -327,6 +340,8 @@ def main() -> int:
         name, _, path = one.rpartition("=")
         ours[name or "halfulp"] = Library(path)
     others = ["flash", "cudnn"] if options.quick else ["flash", "cudnn", "efficient", "math"]
+    if options.backward:
+        others += ["flash-det", "cudnn-det"]
     result: dict[str, object] = {
         **where(),
         "gemm_tflops": round(gemm_rate() / 1e12, 1),

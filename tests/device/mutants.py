@@ -130,7 +130,7 @@ OF_TIME = {
     ),
     "scores are used before they are waited for": (
         BACKWARD,
-        "products_wait<2>();\n        pin(x);",
+        "products_wait<2>();  // of `second`, too\n        pin(x);",
         "products_wait<3>();\n        pin(x);",
     ),
     "tiles are used before they are there": (
