@@ -55,21 +55,22 @@ MUTANTS = {
     "NaN is no outlier": (LLM, "!(fabsf(v.at[i]) < threshold)", "fabsf(v.at[i]) >= threshold"),
     "row maxima before outliers are zeroed": (
         LLM,
-        "if ((out >> (8 * i) & 0xFFU) == 0) most =",
-        "most =",
+        "      if ((out >> (8 * i) & 0xFFU) != 0) v.at[i] = 0;\n      most = max(most, magnitude(v.at[i]));",
+        "      most = max(most, magnitude(v.at[i]));\n      if ((out >> (8 * i) & 0xFFU) != 0) v.at[i] = 0;",
     ),
     "long rows by the maximum of their beginning": (LLM, "at < k; at += step) load(at);", "at < 0; at += step) load(at);"),
     "column maxima over outliers too": (LLM, "outlier[row] != 0 ? 0 : ~Word{0}", "~Word{0}"),
     "codes near ties by the estimate": (LLM, "0.5F - 0x1p-15F", "0.75F"),
     "a quotient that overflows is trusted": (
         LLM,
-        "if (fabsf(__fsub_rn(e, nearest)) < 0.5F - 0x1p-15F)",
-        "if (!(fabsf(__fsub_rn(e, nearest)) >= 0.5F - 0x1p-15F))",
+        "sure &= fabsf(__fsub_rn(e, nearest)) < 0.5F - 0x1p-15F;",
+        "sure &= !(fabsf(__fsub_rn(e, nearest)) >= 0.5F - 0x1p-15F);",
     ),
     "outliers beyond the room are the first ones": (FINISH, "staged != from", "staged < 0"),
+    "outliers beyond those gathered are gathered": (FINISH, "near ? gathered", "true ? gathered"),
     "the chain in descending order": (FINISH, "memory + o * both", "memory + (here - 1 - o) * both"),
     "the list is not waited for": (LLM, "found[me] = mine;\n  __syncthreads();", "found[me] = mine;"),
-    "(s·r)·c": (FINISH, "s, __fmul_rn(r, __uint_as_float(absmax))", "__fmul_rn(s, r), __uint_as_float(absmax)"),
+    "(s·r)·c": (FINISH, "s, __fmul_rn(r, c)", "__fmul_rn(s, r), c"),
 }  # fmt: skip
 
 
