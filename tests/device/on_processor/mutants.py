@@ -46,10 +46,11 @@ MUTANTS = {
     "the last band is as high as others": (TILES, "min(band, tiles_down - top)", "band"),
     "parts of K forget c": (PRODUCT, "memory.preset(out, c,", "memory.preset(out, nullptr,"),
     "INT4 without a sign": (PRODUCT, "(byte & 8U) != 0 ? 0xF0U : 0", "0"),
+    "four INT4 without signs": (PRODUCT, "(bytes & 0x08080808U) * 0x1EU", "0"),
     "INT4 rows begin at whole bytes": (
         PRODUCT,
-        "const std::size_t element = row * columns + column + i;",
-        "const std::size_t element = row * (columns + columns % 2) + column + i;",
+        "first = row * columns + column;",
+        "first = row * (columns + columns % 2) + column;",
     ),
     "6 itself is no outlier": (LLM, "!(fabsf(v.at[i]) < threshold)", "!(fabsf(v.at[i]) <= threshold)"),
     "NaN is no outlier": (LLM, "!(fabsf(v.at[i]) < threshold)", "fabsf(v.at[i]) >= threshold"),
