@@ -78,10 +78,14 @@ __device__ inline float over_16129(float x) {
   return __fdiv_rn(x, 16129.0F);
 }
 
-// Steps 4 and 5 of kernels/llm_int8.hpp. Outliers of x and w come through shared memory, as many at
-// a time as it has room for.
+// Steps 4 and 5 of kernels/llm_int8.hpp. Scales and outliers of x and w come through shared memory,
+// as many outliers at a time as it has room for.
 struct Dequantise {
-  const float *x, *w, *row_absmax;
+  static constexpr int most_gathered = 128;
+
+  const float *x, *w;
+  const float* gathered;  // [outlier][row of x], the first most_gathered ones
+  const float* row_absmax;
   const Word* column_absmax;  // bits
   const int *list, *count;    // of outliers
   float* out;
@@ -95,10 +99,19 @@ struct Dequantise {
       float at[T::width];
       Floats all;
     };
+    constexpr int both = T::rows + T::columns;  // lines of a tile: its rows, then its columns
+    constexpr int room = T::bytes / static_cast<int>(sizeof(float)) / both - 1;
     auto* const memory = reinterpret_cast<float*>(launched_memory());
-    constexpr int both = T::rows + T::columns;
-    constexpr int room = T::bytes / static_cast<int>(sizeof(float)) / both;
+    float* const scales = memory + room * both;
     const int outliers = *count;
+    __syncthreads();  // nobody multiplies any more
+    each_line<T>([&](int line, bool of_x, int at) {
+      const bool inside = at + (of_x ? first_row : first_column) < (of_x ? product.m : product.n);
+      scales[line] = !inside ? 0.0F
+                     : of_x  ? row_absmax[first_row + at]
+                             : __uint_as_float(column_absmax[first_column + at]);
+    });
+    __syncthreads();
     int staged = -1;
 #pragma unroll
     for (int pass = 0; pass < T::passes; ++pass) {
@@ -122,18 +135,16 @@ struct Dequantise {
         }
       }
       T::each_slot(pass, [&](int slot, int row, int column) {
+        Row y, c;
+        c.all = *reinterpret_cast<const Floats*>(scales + T::rows + column);
+#pragma unroll
+        for (int j = 0; j < T::width; ++j)
+          y.at[j] = __fadd_rn(scaled(T::value(sums, pass, slot, j), scales[row], c.at[j]),
+                              chain[slot][j]);
         row += first_row;
         column += first_column;
         if (row >= product.m || column >= product.n) return;
         const std::int64_t at = static_cast<std::int64_t>(row) * product.n + column;
-        const float r = __ldg(row_absmax + row);
-        Row y{};
-#pragma unroll
-        for (int j = 0; j < T::width; ++j)
-          if (column + j < product.n)
-            y.at[j] = __fadd_rn(
-                scaled(T::value(sums, pass, slot, j), r, __ldg(column_absmax + column + j)),
-                chain[slot][j]);
         if (vectors) {
           *reinterpret_cast<Floats*>(out + at) = y.all;
         } else {
@@ -148,29 +159,38 @@ struct Dequantise {
  private:
   // s·(r·c)/127². s as two numbers joined by one rounded sum is s rounded once. A maximum that is
   // infinite or NaN stands for NaN: codes and s are 0 there, and 0·∞ is NaN.
-  __device__ static float scaled(Word sum, float r, Word absmax) {
+  __device__ static float scaled(Word sum, float r, float c) {
     const float s = __int2float_rn(static_cast<int>(sum));
-    return over_16129(__fmul_rn(s, __fmul_rn(r, __uint_as_float(absmax))));
+    return over_16129(__fmul_rn(s, __fmul_rn(r, c)));
   }
 
-  // Outliers from … from + here − 1: [outlier][row of the tile, then column].
+  // f(line, whether it is a row, its number in the tile) for this thread's lines of a tile.
+  template <class T, class F>
+  __device__ static void each_line(F f) {
+#pragma unroll
+    for (int line = static_cast<int>(threadIdx.x); line < T::rows + T::columns; line += T::threads)
+      f(line, line < T::rows, line < T::rows ? line : line - T::rows);
+  }
+
+  // Outliers from … from + here − 1: [outlier][line of the tile].
   template <class T>
   __device__ void stage(const ByteProduct& product, int first_row, int first_column, int from,
                         int here) const {
-    constexpr int both = T::rows + T::columns;
     const Word to = launched_address();
     __syncthreads();  // nobody reads what was there
+#pragma unroll 4
     for (int o = 0; o < here; ++o) {
-      const int k = list[from + o];
-#pragma unroll
-      for (int place = static_cast<int>(threadIdx.x); place < both; place += T::threads) {
-        const bool of_x = place < T::rows;
-        const int line = of_x ? first_row + place : first_column + place - T::rows;
-        const bool inside = line < (of_x ? product.m : product.n);
-        const float* const v = of_x ? x + static_cast<std::int64_t>(line) * product.k + k
-                                    : w + static_cast<std::int64_t>(k) * product.n + line;
-        copy_word_ahead(to + static_cast<Word>(4 * (o * both + place)), inside ? v : x, inside);
-      }
+      const std::int64_t k = __ldg(list + from + o);
+      const bool near = from + o < most_gathered;
+      each_line<T>([&](int line, bool of_x, int at) {
+        at += of_x ? first_row : first_column;
+        const bool inside = at < (of_x ? product.m : product.n);
+        const float* const v = !of_x  ? w + k * product.n + at
+                               : near ? gathered + std::int64_t{from + o} * product.m + at
+                                      : x + std::int64_t{at} * product.k + k;
+        copy_word_ahead(to + static_cast<Word>(4 * (o * (T::rows + T::columns) + line)),
+                        inside ? v : w, inside);
+      });
     }
     copies_close();
     copies_wait<0>();

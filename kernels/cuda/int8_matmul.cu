@@ -26,25 +26,37 @@ bool in_place(const IntegerMatrix& x, std::size_t columns) {
 
 // Rows of `columns` integers into rows of padded(columns) bytes, zeros beyond; four bytes a thread,
 // `blocks` blocks a row.
-template <IntegerStorage storage>
+// Fours: rows are whole words of them, and begin at such.
+template <IntegerStorage storage, bool fours>
 __global__ void lay_out(const std::uint8_t* from, std::size_t columns, unsigned blocks, Word* to) {
   const std::size_t words = (columns + 15) / 16 * 4, row = blockIdx.x / blocks;
   const std::size_t word = std::size_t{blockIdx.x % blocks} * blockDim.x + threadIdx.x;
   if (word >= words) return;
-  const std::size_t column = 4 * word;
+  const std::size_t column = 4 * word, first = row * columns + column;
   Word bytes = 0;
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    if (column + i >= columns) break;
-    const std::size_t element = row * columns + column + i;
-    Word byte = 0;
-    if constexpr (storage == IntegerStorage::bytes) {
-      byte = from[element];
-    } else {
-      byte = from[element / 2] >> (element % 2 * 4) & 0xFU;
-      byte |= (byte & 8U) != 0 ? 0xF0U : 0;
+  if constexpr (fours) {
+    if (column < columns) {
+      if constexpr (storage == IntegerStorage::bytes) {
+        bytes = *reinterpret_cast<const Word*>(from + first);
+      } else {
+        const Word halves = *reinterpret_cast<const std::uint16_t*>(from + first / 2);
+        bytes = (halves & 0xFU) | (halves & 0xF0U) << 4 | (halves & 0xF00U) << 8 |
+                (halves & 0xF000U) << 12;
+        bytes |= (bytes & 0x08080808U) * 0x1EU;  // each sign four times above itself
+      }
     }
-    bytes |= byte << (8 * i);
+  } else {
+    for (std::size_t i = 0; i < 4 && column + i < columns; ++i) {
+      const std::size_t element = first + i;
+      Word byte = 0;
+      if constexpr (storage == IntegerStorage::bytes) {
+        byte = from[element];
+      } else {
+        byte = from[element / 2] >> (element % 2 * 4) & 0xFU;
+        byte |= (byte & 8U) != 0 ? 0xF0U : 0;
+      }
+      bytes |= byte << (8 * i);
+    }
   }
   to[row * words + word] = bytes;
 }
@@ -56,13 +68,17 @@ ByteRows laid_out(const IntegerMatrix& x, std::size_t rows, std::size_t columns,
   constexpr unsigned threads = 256;
   const auto of_row = static_cast<unsigned>((padded(columns) / 4 + threads - 1) / threads);
   const auto blocks = static_cast<unsigned>(rows) * of_row;
-  const auto* from = static_cast<const std::uint8_t*>(x.data);
-  auto* const place = reinterpret_cast<Word*>(to);
+  const auto launch = [&](auto kernel) {
+    kernel<<<blocks, threads, 0, stream>>>(static_cast<const std::uint8_t*>(x.data), columns,
+                                           of_row, reinterpret_cast<Word*>(to));
+  };
+  const auto begin = reinterpret_cast<std::uintptr_t>(x.data);
   if (x.storage == IntegerStorage::bytes)
-    lay_out<IntegerStorage::bytes><<<blocks, threads, 0, stream>>>(from, columns, of_row, place);
+    columns % 4 == 0 && begin % 4 == 0 ? launch(lay_out<IntegerStorage::bytes, true>)
+                                       : launch(lay_out<IntegerStorage::bytes, false>);
   else
-    lay_out<IntegerStorage::packed_int4>
-        <<<blocks, threads, 0, stream>>>(from, columns, of_row, place);
+    columns % 4 == 0 && begin % 2 == 0 ? launch(lay_out<IntegerStorage::packed_int4, true>)
+                                       : launch(lay_out<IntegerStorage::packed_int4, false>);
   require_launched("layout of integers");
   return {reinterpret_cast<const std::int8_t*>(to), static_cast<std::int64_t>(padded(columns))};
 }

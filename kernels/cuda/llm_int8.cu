@@ -43,22 +43,37 @@ __device__ inline Word magnitude(float x) {
 // within 2^-15 of a tie. Then, once in 2^14, binary64 decides; also where 127/absmax overflows: e
 // is no number then, and neither is its distance.
 struct Coder {
-  float absmax, inverse;
-  bool none;  // every code is 0
+  float absmax, inverse;  // inverse 0: every code is 0
 
-  __device__ Word operator()(float x) const {  // in the low byte
-    if (none) return 0;
+  // In the low byte; `sure` is cleared where binary64 must decide.
+  __device__ Word estimate(float x, bool& sure) const {
     const float e = __fmul_rn(x, inverse), nearest = rintf(e);
-    if (fabsf(__fsub_rn(e, nearest)) < 0.5F - 0x1p-15F)
-      return static_cast<Word>(static_cast<int>(nearest)) & 0xFFU;
+    sure &= fabsf(__fsub_rn(e, nearest)) < 0.5F - 0x1p-15F;
+    return static_cast<Word>(static_cast<int>(nearest)) & 0xFFU;
+  }
+  __device__ Word decide(float x) const {
+    if (inverse == 0.0F) return 0;
     constexpr double magic = 0x1.8p52;
     const double q = 127.0 * static_cast<double>(x) / static_cast<double>(absmax);
     return static_cast<Word>(static_cast<int>((q + magic) - magic)) & 0xFFU;
   }
 };
 __device__ inline Coder coder_of(float absmax) {
-  return {absmax, __fdiv_rn(127.0F, absmax),
-          !(absmax > 0.0F) || __float_as_uint(absmax) >= infinity_bits};
+  const bool usual = absmax > 0.0F && __float_as_uint(absmax) < infinity_bits;
+  return {absmax, usual ? __fdiv_rn(127.0F, absmax) : 0.0F};
+}
+// code(i): the coder of the i-th.
+template <class F>
+__device__ inline Word codes_of(const Four& v, F code) {
+  Word four = 0;
+  bool sure = true;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) four |= code(i).estimate(v.at[i], sure) << (8 * i);
+  if (!sure) {
+    four = 0;
+    for (int i = 0; i < 4; ++i) four |= code(i).decide(v.at[i]) << (8 * i);
+  }
+  return four;
 }
 
 // A matrix in parts for a block each: `strip` columns, four a thread, and some rows.
@@ -120,11 +135,12 @@ __global__ void __launch_bounds__(threads)
 }
 
 // A block a row of x, the last ones first: they may still be in the cache. The first 4096 of a row
-// stay in registers between maximum and codes.
+// stay in registers between maximum and codes. The first outliers are gathered: [outlier][row].
 template <bool whole>
 __global__ void __launch_bounds__(threads)
-    code_rows(std::int64_t k, const float* x, const std::uint8_t* outlier, float* absmax,
-              std::int8_t* codes, std::int64_t stride) {
+    code_rows(std::int64_t k, const float* x, const std::uint8_t* outlier, const int* list,
+              const int* count, float* absmax, std::int8_t* codes, std::int64_t stride,
+              float* gathered) {
   constexpr int kept = 4, step = 4 * threads;
   __shared__ Word largest[threads / 32];
   const std::int64_t row = static_cast<std::int64_t>(gridDim.x) - 1 - blockIdx.x;
@@ -157,16 +173,16 @@ __global__ void __launch_bounds__(threads)
   if (me == 0) absmax[row] = of_row;
   const Coder code = coder_of(of_row);
   const auto store = [&](std::int64_t at, const Four& v) {
-    Word four = 0;
-#pragma unroll
-    for (int i = 0; i < 4; ++i) four |= code(v.at[i]) << (8 * i);
-    *reinterpret_cast<Word*>(codes + row * stride + at) = four;
+    *reinterpret_cast<Word*>(codes + row * stride + at) =
+        codes_of(v, [&](int /*i*/) { return code; });
   };
 #pragma unroll
   for (int i = 0; i < kept; ++i)
     if (4 * me + i * step < k) store(4 * me + i * step, first[i]);
 #pragma unroll 4
   for (std::int64_t at = 4 * me + kept * step; at < k; at += step) store(at, load(at));
+  for (int o = me; o < min(*count, Dequantise::most_gathered); o += threads)
+    gathered[o * std::int64_t{gridDim.x} + row] = from[list[o]];
 }
 
 // Largest magnitudes of the columns of w, as bits, which order as magnitudes do: infinity and NaN
@@ -203,12 +219,8 @@ __global__ void __launch_bounds__(threads)
 #pragma unroll 4
   for (std::int64_t row = part.row; row < part.end; ++row) {
     const Four v = four_of<whole>(w + row * parts.columns, part.column, parts.columns);
-    Word four = 0;
-    if (outlier[row] == 0) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) four |= code[i](v.at[i]) << (8 * i);
-    }
-    *reinterpret_cast<Word*>(codes + row * stride + part.column) = four;
+    *reinterpret_cast<Word*>(codes + row * stride + part.column) =
+        outlier[row] != 0 ? 0 : codes_of(v, [&](int i) { return code[i]; });
   }
 }
 
@@ -234,6 +246,7 @@ void llm_int8(MatmulShape s, const float* x, const float* w, float* out, float t
   const std::size_t outlier_at = place(of_x), column_absmax_at = place(4 * s.n),
                     zeros = bytes;  // up to here
   const std::size_t count_at = place(4), list_at = place(4 * s.k), row_absmax_at = place(4 * s.m),
+                    gathered_at = place(4 * s.m * min(s.k, std::size_t{Dequantise::most_gathered})),
                     x_at = place(s.m * of_x), w_at = place(s.k * of_w);
   StreamMemory memory("LLM.int8", handle);
   std::byte* const at = memory.take(bytes);
@@ -243,6 +256,7 @@ void llm_int8(MatmulShape s, const float* x, const float* w, float* out, float t
   auto* const count = reinterpret_cast<int*>(at + count_at);
   auto* const list = reinterpret_cast<int*>(at + list_at);
   auto* const row_absmax = reinterpret_cast<float*>(at + row_absmax_at);
+  auto* const gathered = reinterpret_cast<float*>(at + gathered_at);
   auto* const x_codes = reinterpret_cast<std::int8_t*>(at + x_at);
   auto* const w_codes = reinterpret_cast<std::int8_t*>(at + w_at);
 
@@ -263,8 +277,8 @@ void llm_int8(MatmulShape s, const float* x, const float* w, float* out, float t
   const auto passes = [&](auto find, auto code_x) {
     if (k != 0) find<<<x_parts.blocks(), threads, 0, handle>>>(x_parts, x, threshold, outlier);
     list_outliers<<<1, threads, 0, handle>>>(outlier, static_cast<int>(k), list, count);
-    code_x<<<static_cast<unsigned>(m), threads, 0, handle>>>(k, x, outlier, row_absmax, x_codes,
-                                                             stride_x);
+    code_x<<<static_cast<unsigned>(m), threads, 0, handle>>>(k, x, outlier, list, count, row_absmax,
+                                                             x_codes, stride_x, gathered);
   };
   if (x_whole)
     passes(find_outliers<true>, code_rows<true>);
@@ -287,8 +301,8 @@ void llm_int8(MatmulShape s, const float* x, const float* w, float* out, float t
                             static_cast<int>(m),
                             static_cast<int>(n),
                             static_cast<int>(k)};
-  const Dequantise finish{x,    w,     row_absmax, column_absmax,
-                          list, count, out,        s.n % 4 == 0 && begins(out)};
+  const Dequantise finish{
+      x, w, gathered, row_absmax, column_absmax, list, count, out, s.n % 4 == 0 && begins(out)};
   if (instruction == ByteInstruction::fastest && suits_wgmma(product))
     return launch_wgmma(product, finish, handle);
   launch_bytes<Dequantise>(product, [&](auto kernel, unsigned blocks, int of_block, int shared) {

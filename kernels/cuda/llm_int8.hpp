@@ -11,9 +11,10 @@
 namespace halfulp::kernels::cuda {
 
 // out (M, N) = x (M, K) · w (K, N), row-major, of the device, any alignment of 4 bytes, no aliasing
-// of out with an operand. Queued on `stream`, with memory of its stream's pool (M·K + K·N bytes and
-// a little); nothing waits: outliers are found, counted and put in order on the device. Throws
-// std::invalid_argument for extents beyond 2^30, and std::runtime_error with CUDA's message.
+// of out with an operand. Queued on `stream`, with memory of its stream's pool (M·K + K·N bytes, up
+// to 512 a row of x, and a little); nothing waits: outliers are found, counted and put in order on
+// the device. Throws std::invalid_argument for extents beyond 2^30, and std::runtime_error with
+// CUDA's message.
 void llm_int8(MatmulShape shape, const float* x, const float* w, float* out, float threshold = 6.0F,
               void* stream = nullptr, ByteInstruction instruction = ByteInstruction::fastest);
 
