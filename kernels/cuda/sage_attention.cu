@@ -254,16 +254,21 @@ __global__ void __launch_bounds__(256) encode(const Work w) {
   const int words = tile * width / 4 * (is_v ? v_bytes<halves> : 1);
   u32* const to = (is_q ? w.q_codes : is_v ? w.v_codes : w.k_codes) + at * words;
   for (int i = static_cast<int>(threadIdx.x); i < words; i += 256) to[i] = picture.words[i];
-  // The mean goes back into lse.
-  const int query = first + static_cast<int>(threadIdx.x);
-  if (is_q && w.lse != nullptr && threadIdx.x < tile && query < w.queries) {
-    const long long start = token_at(w, row, tokens, query);
-    float sum = 0;
-#pragma unroll 8
-    for (int d = 0; d < w.width; ++d)
-      sum = __fmaf_rn(to_float(from[start + d]), w.mean[row * w.width + d], sum);
-    w.back[at * tile + static_cast<int>(threadIdx.x)] = sum;
+  // The mean goes back into lse: a chain over the channels for each token, 32 of them at a time.
+  if (!is_q || w.lse == nullptr) return;
+  __shared__ float numbers[tile][33];
+  float sum = 0;
+#pragma unroll
+  for (int c = 0; c < channels; ++c) {
+#pragma unroll
+    for (int j = 0; j < 8; ++j) numbers[8 * warp + j][lane] = x[j][c];
+    warp::block_barrier();
+    if (threadIdx.x < tile)
+      for (int d = 0; d < min(32, w.width - 32 * c); ++d)
+        sum = __fmaf_rn(numbers[threadIdx.x][d], w.mean[row * w.width + 32 * c + d], sum);
+    warp::block_barrier();
   }
+  if (threadIdx.x < tile) w.back[at * tile + static_cast<int>(threadIdx.x)] = sum;
 }
 
 // A block of four warps for each tile of queries; a warp has 16 of them. Lane 4g + t has rows g and

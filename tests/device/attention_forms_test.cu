@@ -471,6 +471,14 @@ void add_all_forms(std::vector<Job>& jobs, bool small, const std::vector<std::si
             }
             add_form(jobs, a, of, seed);
           }
+  // Scores of −4 to 4, so differences of −5 to 3.
+  for (const float low : {-5.0F, std::nextafter(-5.0F, -6.0F)})
+    for (const float high : {3.0F, std::nextafter(3.0F, 4.0F)})
+      add_form(jobs,
+               {.form = {AttentionKind::fixed_maximum, 64, 1},
+                .shape = {1, 3, 40, 1, 8},
+                .fixed = {1, low, high}},
+               Data::integers, 9);
   for (const AttentionKind kind : kinds) {
     add_form(jobs, {.form = {kind, 64, 1, 3}, .shape = {2, 3, 0, 2, 16}}, Data::normal, 5);
     // Weights so small that all are 0, without a lower limit: 0 / 0.
