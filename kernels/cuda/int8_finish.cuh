@@ -100,9 +100,13 @@ struct Dequantise {
       Floats all;
     };
     constexpr int both = T::rows + T::columns;  // lines of a tile: its rows, then its columns
-    constexpr int room = T::bytes / static_cast<int>(sizeof(float)) / both - 1;
+    // Outliers, scales, and results of a pass on their way to whole lines of memory; four words
+    // more a row, so that neither rows nor columns meet in a bank.
+    constexpr int wide = T::columns + 4, high = T::rows / T::passes;
+    constexpr int room = (T::bytes / static_cast<int>(sizeof(float)) - high * wide) / both - 1;
     auto* const memory = reinterpret_cast<float*>(launched_memory());
     float* const scales = memory + room * both;
+    float* const results = scales + both;
     const int outliers = *count;
     __syncthreads();  // nobody multiplies any more
     each_line<T>([&](int line, bool of_x, int at) {
@@ -134,6 +138,7 @@ struct Dequantise {
           });
         }
       }
+      __syncthreads();  // nobody takes results of the pass before
       T::each_slot(pass, [&](int slot, int row, int column) {
         Row y, c;
         c.all = *reinterpret_cast<const Floats*>(scales + T::rows + column);
@@ -141,18 +146,22 @@ struct Dequantise {
         for (int j = 0; j < T::width; ++j)
           y.at[j] = __fadd_rn(scaled(T::value(sums, pass, slot, j), scales[row], c.at[j]),
                               chain[slot][j]);
-        row += first_row;
-        column += first_column;
-        if (row >= product.m || column >= product.n) return;
-        const std::int64_t at = static_cast<std::int64_t>(row) * product.n + column;
-        if (vectors) {
-          *reinterpret_cast<Floats*>(out + at) = y.all;
-        } else {
-#pragma unroll
-          for (int j = 0; j < T::width; ++j)
-            if (column + j < product.n) out[at + j] = y.at[j];
-        }
+        *reinterpret_cast<Floats*>(results + T::line_of_pass(row) * wide + column) = y.all;
       });
+      __syncthreads();
+      constexpr int fours = T::columns / 4;
+      for (int i = static_cast<int>(threadIdx.x); i < high * fours; i += T::threads) {
+        const int row = first_row + T::row_of_pass(pass, i / fours), in_tile = i % fours * 4;
+        const int column = first_column + in_tile;
+        if (row >= product.m || column >= product.n) continue;
+        const float* const y = results + i / fours * wide + in_tile;
+        float* const to = out + static_cast<std::int64_t>(row) * product.n + column;
+        if (vectors) {
+          *reinterpret_cast<float4*>(to) = *reinterpret_cast<const float4*>(y);
+        } else {
+          for (int j = 0; j < 4 && column + j < product.n; ++j) to[j] = y[j];
+        }
+      }
     }
   }
 

@@ -65,6 +65,13 @@ struct ByteTile {
 #pragma unroll
     for (int s = 0; s < slots; ++s) f(s, row + s % 2 * 8, column + s / 2 * 16);
   }
+  // Rows of the tile as lines of a pass, and back.
+  __device__ static int line_of_pass(int row) {
+    return row / WarpRows * 16 + row % 16;
+  }
+  __device__ static int row_of_pass(int pass, int line) {
+    return line / 16 * WarpRows + 16 * pass + line % 16;
+  }
   __device__ static Word value(const Sums& sums, int pass, int slot, int neighbour) {
     return sums[pass][slot / 2 * 2 + neighbour % 2][slot % 2 * 2 + neighbour / 2];
   }

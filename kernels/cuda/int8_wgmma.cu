@@ -25,6 +25,12 @@ struct WgmmaTile {
 #pragma unroll
     for (int s = 0; s < slots; ++s) f(s, 64 * pass + s / 2 * 8 + lane % 4 * 2 + s % 2, column);
   }
+  __device__ static int line_of_pass(int row) {
+    return row % 64;
+  }
+  __device__ static int row_of_pass(int pass, int line) {
+    return 64 * pass + line;
+  }
   __device__ static Word value(const Sums& sums, int pass, int slot, int neighbour) {
     return sums[32 * pass + slot / 2 * 4 + 2 * neighbour + slot % 2];
   }
