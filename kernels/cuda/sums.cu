@@ -142,8 +142,7 @@ class RowSum {
     }
   }
 
-  // whole: of a row and not of a part, which matters to pairwise.
-  __device__ V result(std::size_t n, bool /*whole*/) {
+  __device__ V result(std::size_t n) {
     if constexpr (kind == OrderKind::blocked) {
       join();
     } else if constexpr (kind == OrderKind::compensated) {
@@ -196,8 +195,7 @@ class RowSum<A, OrderKind::pairwise, plain> {
     }
     join(v[0], k, 3);
   }
-  // A row's sum is added to +0, a part's is not.
-  __device__ V result(std::size_t n, bool whole) {
+  __device__ V result(std::size_t n) {
     V right{};
     bool any = false;
     for (int l = 0; n >> l != 0; ++l) {
@@ -205,7 +203,7 @@ class RowSum<A, OrderKind::pairwise, plain> {
       right = any ? a_.add(waiting_[l], right, site(n >> l << l)) : waiting_[l];
       any = true;
     }
-    return whole ? a_.add(V{}, right, site(0)) : right;
+    return a_.add(V{}, right, site(0));
   }
 
  private:
@@ -242,8 +240,7 @@ struct Parts {
 // share a scheduler.
 template <class T, class A, OrderKind kind, bool dot>
 __global__ void __launch_bounds__(tile_threads)
-    tile_kernel(Parts parts, A arith, std::size_t block, bool whole, const T* a, const T* b,
-                float* out) {
+    tile_kernel(Parts parts, A arith, std::size_t block, const T* a, const T* b, float* out) {
   constexpr int operands = dot ? 2 : 1, stride = tile_columns + 1;
   constexpr bool plain = !dot && std::is_same_v<A, Own>;
   __shared__ float tile[operands][tile_rows * stride];
@@ -305,7 +302,7 @@ __global__ void __launch_bounds__(tile_threads)
     __syncthreads();
   }
   if (thread / 32 == adding && part < parts.count())
-    out[part] = length == 0 ? 0.0F : A::result(sum.result(length, whole));
+    out[part] = length == 0 ? 0.0F : A::result(sum.result(length));
 }
 
 // ---------------------------------------------------------------- exact sums
@@ -584,11 +581,11 @@ unsigned blocks_of(std::size_t n, std::size_t each) {
 }
 
 template <bool dot, class T, class A>
-void walk(Order order, const Parts& parts, bool whole, const A& arith, const T* a, const T* b,
-          float* out, cudaStream_t stream) {
+void walk(Order order, const Parts& parts, const A& arith, const T* a, const T* b, float* out,
+          cudaStream_t stream) {
   const unsigned blocks = blocks_of(parts.count(), tile_rows);
   const auto run = [&](auto kernel) {
-    kernel<<<blocks, tile_threads, 0, stream>>>(parts, arith, order.block, whole, a, b, out);
+    kernel<<<blocks, tile_threads, 0, stream>>>(parts, arith, order.block, a, b, out);
   };
   switch (order.kind) {
     case OrderKind::sequential: run(tile_kernel<T, A, OrderKind::sequential, dot>); break;
@@ -601,7 +598,8 @@ void walk(Order order, const Parts& parts, bool whole, const A& arith, const T* 
   require_launched("sums of rows");
 }
 
-// In parts where the order has any and rows are few; then the sums of the parts likewise.
+// In parts where the order has any and rows are few; then the sums of the parts likewise. That a
+// part of a tree is added to +0 as well turns −0 into +0, which the row's own +0 would do.
 template <class T, bool dot>
 void in_order(Order order, std::size_t rows, std::size_t n, const T* a, const T* b, float* y,
               cudaStream_t stream, std::size_t many) {
@@ -613,19 +611,19 @@ void in_order(Order order, std::size_t rows, std::size_t n, const T* a, const T*
     length = order.block;
   }
   if (length >= n) {
-    walk<dot>(order, {rows, n, n, 1}, true, Own{}, a, b, y, stream);
+    walk<dot>(order, {rows, n, n, 1}, Own{}, a, b, y, stream);
     return;
   }
   const Parts parts{rows, n, length, (n + length - 1) / length};
   const Memory memory(parts.count() * sizeof(float), stream);
   auto* const sums = static_cast<float*>(memory.at);
   if (order.kind == OrderKind::pairwise) {
-    walk<dot>(order, parts, false, Own{}, a, b, sums, stream);
+    walk<dot>(order, parts, Own{}, a, b, sums, stream);
     in_order<float, false>(order, rows, parts.each, sums, nullptr, y, stream, many);
   } else {
-    walk<dot>({OrderKind::sequential}, parts, true, Own{}, a, b, sums, stream);
-    walk<false>({OrderKind::sequential}, {rows, parts.each, parts.each, 1}, true, Own{}, sums, sums,
-                y, stream);
+    walk<dot>({OrderKind::sequential}, parts, Own{}, a, b, sums, stream);
+    walk<false>({OrderKind::sequential}, {rows, parts.each, parts.each, 1}, Own{}, sums, sums, y,
+                stream);
   }
 }
 
@@ -726,7 +724,7 @@ void rounded(const MatmulFormats& f, Order order, Element element, const void* a
     if (order.kind == OrderKind::exact)
       exactly<T, dot>(rows, n, x, z, arith.sum, y, on);
     else
-      walk<dot>(order, {rows, n, n, 1}, true, arith, x, z, y, on);
+      walk<dot>(order, {rows, n, n, 1}, arith, x, z, y, on);
   });
 }
 

@@ -20,6 +20,7 @@ namespace halfulp::kernels::cuda {
 
 constexpr int window_granules = 33;
 
+#ifdef __CUDACC__
 // 16 bytes from global to shared memory; not waited for.
 __device__ inline void fetch_whole(void* shared, const void* global) {
   const auto to = static_cast<unsigned>(__cvta_generic_to_shared(shared));
@@ -30,13 +31,24 @@ __device__ inline void fetch_part(void* shared, const void* global, int bytes) {
   const auto to = static_cast<unsigned>(__cvta_generic_to_shared(shared));
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(global), "r"(bytes));
 }
-
 __device__ inline void commit_fetches() {
   asm volatile("cp.async.commit_group;");
 }
 __device__ inline void wait_for_fetches() {
   asm volatile("cp.async.wait_group 0;" ::: "memory");
 }
+#else  // tests/device/on_processor: at once
+inline void fetch_part(void* shared, const void* global, int bytes) {
+  on_processor::readable.look(global, bytes);
+  std::memset(shared, 0, 16);
+  std::memcpy(shared, global, static_cast<std::size_t>(bytes));
+}
+inline void fetch_whole(void* shared, const void* global) {
+  fetch_part(shared, global, 16);
+}
+inline void commit_fetches() {}
+inline void wait_for_fetches() {}
+#endif
 
 // All lanes of a warp call each function, with `first` the index in the row of the chunk's first
 // element, a multiple of 32·W.
