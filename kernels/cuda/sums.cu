@@ -142,6 +142,24 @@ class RowSum {
     }
   }
 
+  // Eight terms, step after step; of `blocked` without a look at each whether a block ends.
+  template <class F>
+  __device__ void eight(F value, std::size_t k) {
+    if constexpr (kind == OrderKind::blocked) {
+      if (k == next_) join();
+      if (next_ - k >= 8) {
+#pragma unroll
+        for (int j = 0; j < 8; ++j)
+          value(j, [&](const V& x, const V& y) {
+            other_ = a_.add(other_, term(x, y, k + j), site(k + j));
+          });
+        return;
+      }
+    }
+#pragma unroll
+    for (int j = 0; j < 8; ++j) value(j, [&](const V& x, const V& y) { step(x, y, k + j); });
+  }
+
   __device__ V result(std::size_t n) {
     if constexpr (kind == OrderKind::blocked) {
       join();
@@ -155,7 +173,9 @@ class RowSum {
   __device__ V term(const V& x, const V& y, std::size_t k) const {
     return plain ? x : a_.mul(x, y, at_.sites.product(at_.row, 0, k));
   }
-  __device__ u64 site(std::size_t k) const { return at_.sites.sum(at_.row, 0, k); }
+  __device__ u64 site(std::size_t k) const {
+    return at_.sites.sum(at_.row, 0, k);
+  }
   __device__ u64 further(std::size_t k, unsigned which) const {
     return at_.sites.further(at_.row, 0, k, which);
   }
@@ -288,15 +308,7 @@ __global__ void __launch_bounds__(tile_threads)
       const int end = static_cast<int>(
           length > at ? min(length - at, static_cast<std::size_t>(tile_columns)) : 0);
       int k = 0;
-      for (; k + 8 <= end; k += 8) {
-        if constexpr (kind == OrderKind::pairwise) {
-          sum.eight([&](int j, auto use) { value(k + j, use); }, at + k);
-        } else {
-#pragma unroll
-          for (int j = 0; j < 8; ++j)
-            value(k + j, [&](const auto& u, const auto& v) { sum.step(u, v, at + k + j); });
-        }
-      }
+      for (; k + 8 <= end; k += 8) sum.eight([&](int j, auto use) { value(k + j, use); }, at + k);
       for (; k < end; ++k) value(k, [&](const auto& u, const auto& v) { sum.step(u, v, at + k); });
     }
     __syncthreads();
@@ -307,18 +319,20 @@ __global__ void __launch_bounds__(tile_threads)
 
 // ---------------------------------------------------------------- exact sums
 
-// A sum is an integer times 2^lowest, in digits of 32 bits. A thread keeps four of them, the
-// window, in 128 bits of two's complement, and adds there what lies there; the rest goes to the
-// digits of its team in shared memory, which have 31 bits of room.
+// A sum is an integer times 2^lowest, in digits of 32 bits. A thread keeps three numbers of 64
+// bits, the window, for what lies in its digits; the rest goes to the digits of its team in shared
+// memory, which have 31 bits of room.
 //
-// A term is m·2^(p + lowest), m < 2^24 or, of products, 2^48; in the window 0 <= p − 32·base <=
-// reach, so that 256 of them are below 2^127: 24 + 94 + 8 = 48 + 70 + 8 = 126.
+// A term is m·2^(p + lowest). Of a sum m < 2^24 goes to number w at bit s, 32w + s = p − 32·base
+// <= reach, s < 32; of products both halves of m < 2^48 do, 24 bits apart. A thread has at most 256
+// terms, each of which adds at most (2^24 − 1)·2^31 to a number, and with both halves there (s <= 7
+// for the lower) less than 2^31 more: 256 of them are below 2^63.
 constexpr int exact_threads = 128, exact_chunk = 1 << 15;
 constexpr int wide_rows = 1024;  // longer ones have a block to themselves, others a warp
 
 template <bool dot>
 struct Exact {
-  static constexpr int lowest = dot ? -298 : -149, reach = dot ? 70 : 94,
+  static constexpr int lowest = dot ? -298 : -149, reach = dot ? 71 : 95,
                        digits = dot ? 20 : 12;  // of 32: 2^(554 + 39), 2^(277 + 39), and a sign
 };
 
@@ -331,16 +345,12 @@ enum ExactFlags : unsigned {
 };
 
 struct Window {
-  u64 low = 0, high = 0;
-  __device__ void add(u64 m, int shift, bool negative) {
-    u64 l = shift < 64 ? m << shift : 0;
-    u64 h = shift == 0 ? 0 : shift < 64 ? m >> (64 - shift) : m << (shift - 64);
-    if (negative) {
-      l = ~l + 1;
-      h = ~h + (l == 0 ? 1 : 0);
-    }
-    low += l;
-    high += h + (low < l ? 1 : 0);
+  std::int64_t numbers[3] = {};
+  __device__ void add(unsigned m, int place, bool negative) {
+    const u64 bits = static_cast<u64>(m) << place % 32;
+    const auto v = static_cast<std::int64_t>(negative ? 0 - bits : bits);
+#pragma unroll
+    for (int w = 0; w < 3; ++w) numbers[w] += place / 32 == w ? v : 0;
   }
 };
 
@@ -426,6 +436,14 @@ __global__ void __launch_bounds__(exact_threads)
   const auto take = [&](T x, T y) {
     const Magnitude v = term(x, y);
     const int shift = v.place - 32 * base;
+    if (!v.special && static_cast<unsigned>(shift) <= E::reach) {
+      seen |= v.m != 0     ? exact_not_plus_zero | exact_not_minus_zero
+              : v.negative ? exact_not_plus_zero
+                           : exact_not_minus_zero;
+      sum.add(static_cast<unsigned>(v.m) & (dot ? 0xffffffu : ~0u), shift, v.negative);
+      if constexpr (dot) sum.add(static_cast<unsigned>(v.m >> 24), shift + 24, v.negative);
+      return;
+    }
     if (v.special) {
       seen |= v.nan ? exact_nan : v.negative ? exact_minus : exact_plus;
       return;
@@ -433,10 +451,7 @@ __global__ void __launch_bounds__(exact_threads)
     seen |= v.m != 0     ? exact_not_plus_zero | exact_not_minus_zero
             : v.negative ? exact_not_plus_zero
                          : exact_not_minus_zero;
-    if (shift >= 0 && shift <= E::reach)
-      sum.add(v.m, shift, v.negative);
-    else
-      add_to_digits(digits[mine], v);
+    add_to_digits(digits[mine], v);
   };
   constexpr int unroll = 8;
   int k = member;
@@ -452,10 +467,11 @@ __global__ void __launch_bounds__(exact_threads)
   }
   for (; k < count; k += team) take(a[begin + k], b[begin + k]);
 
-  window[0][thread] = sum.low & 0xffffffffu;
-  window[1][thread] = sum.low >> 32;
-  window[2][thread] = sum.high & 0xffffffffu;
-  window[3][thread] = static_cast<u64>(static_cast<std::int64_t>(sum.high) >> 32);
+  for (int i = 0; i < 4; ++i) {
+    const u64 low = i < 3 ? static_cast<u64>(sum.numbers[i]) & 0xffffffffu : 0;
+    const u64 high = i > 0 ? static_cast<u64>(sum.numbers[i - 1] >> 32) : 0;
+    window[i][thread] = low + high;
+  }
   flags[thread] = seen;
   __syncthreads();
   for (int step = team / 2; step > 0; step /= 2) {

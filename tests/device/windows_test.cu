@@ -13,36 +13,38 @@ namespace {
 using namespace halfulp;
 using namespace halfulp::kernels::cuda;
 
-// One warp to a block. packs: what the lanes hold goes to `held` too, 32·W elements of each chunk.
-template <class T, bool packs>
+// One warp to a block, P chunks at a time. packs: what the lanes hold goes to `held` too, 32·W
+// elements of each chunk.
+template <class T, bool packs, int P>
 __global__ void copy_rows(const T* x, T* y, CodeOf<T>* held, int n, int chunks) {
-  constexpr int W = pack_size<T>;
-  __shared__ uint4 windows[2][window_granules];
+  constexpr int W = pack_size<T>, chunk = 32 * W, size = static_cast<int>(sizeof(T));
+  __shared__ uint4 windows[P * window_granules];
   const int lane = static_cast<int>(threadIdx.x), row = static_cast<int>(blockIdx.x);
   const Ragged<T> from(x + row * n, n), to(y + row * n, n);
-  for (int first = 0; first < n; first += 32 * W) {
-    uint4* const window = windows[first / (32 * W) % 2];
-    from.fetch(window, first, lane);
+  for (int first = 0; first < n; first += P * chunk) {
+    const WindowedChunks c{windows, first, chunk, window_granules};
+    from.template fetch<P>(c, lane);
     commit_fetches();
-    if (first == 0) from.put_begin(window, from.begin(lane), lane);
+    if (first == 0) from.put_begin(c.window(0), from.begin(lane), lane);
     wait_for_fetches();
     __syncwarp();
-    if constexpr (packs) {
-      const Raw raw = from.pack(window, first, lane);
-      __syncwarp();
-      auto* const at = held + (row * chunks * 32 * W + first + lane * W);
-      for (int j = 0; j < W; ++j)
-        at[j] = static_cast<CodeOf<T>>(raw.words[j * static_cast<int>(sizeof(T)) / 4] >>
-                                       (j * static_cast<int>(sizeof(T)) % 4 * 8));
-      to.store_packs(window, raw, first, lane);
-    } else {
-      CodeOf<T> v[W];
-      for (int j = 0; j < W; ++j) v[j] = from.in(window, lane)[32 * j];
-      __syncwarp();
-      for (int j = 0; j < W; ++j) to.in(window, lane)[32 * j] = v[j];
-      __syncwarp();
-      to.flush(window, first, lane);
+    Raw raw[P];
+    CodeOf<T> v[P][W];
+    for (int k = 0; k < P; ++k) {
+      if (packs) raw[k] = from.pack(c.window(k), first + k * chunk, lane);
+      for (int j = 0; j < W && !packs; ++j) v[k][j] = from.in(c.window(k), lane)[32 * j];
     }
+    __syncwarp();
+    for (int k = 0; k < P; ++k) {
+      const int at = first + k * chunk;
+      for (int j = 0; j < W && packs && at < chunks * chunk; ++j)
+        held[row * chunks * chunk + at + lane * W + j] =
+            static_cast<CodeOf<T>>(raw[k].words[j * size / 4] >> (j * size % 4 * 8));
+      if (packs) to.place_of_pack(c.window(k), lane) = raw[k];
+      for (int j = 0; j < W && !packs; ++j) to.in(c.window(k), lane)[32 * j] = v[k][j];
+    }
+    __syncwarp();
+    to.template flush<P, packs>(c, lane);
     __syncwarp();
   }
 }
@@ -51,7 +53,7 @@ struct Counts {
   u64 elements = 0, wrong = 0;
 };
 
-template <class T, bool packs>
+template <class T, bool packs, int P>
 void check(bool small, Counts& counts) {
   using Code = CodeOf<T>;
   constexpr int W = pack_size<T>, rows = 3, margin = 64;
@@ -73,9 +75,9 @@ void check(bool small, Counts& counts) {
         const auto* const row = reinterpret_cast<const std::byte*>(x + margin + place);
         on_processor::readable = {row, row + rows * n * sizeof(Code)};
 #endif
-        copy_rows<T, packs><<<rows, 32>>>(reinterpret_cast<const T*>(x + margin + place),
-                                          reinterpret_cast<T*>(y + margin + other), held, n,
-                                          chunks);
+        copy_rows<T, packs, P><<<rows, 32>>>(reinterpret_cast<const T*>(x + margin + place),
+                                             reinterpret_cast<T*>(y + margin + other), held, n,
+                                             chunks);
         CHECK(cudaGetLastError());
         CHECK(cudaMemcpy(out.data(), y, most * sizeof(Code), cudaMemcpyDeviceToHost));
         CHECK(cudaMemcpy(kept.data(), held, most * sizeof(Code), cudaMemcpyDeviceToHost));
@@ -115,10 +117,12 @@ int main(int argc, char** argv) {
   const std::string where = halfulp_test::provenance(properties);
   const bool small = argc > 1 && std::strcmp(argv[1], "--small") == 0;
   Counts counts;
-  check<float, false>(small, counts);
-  check<float, true>(small, counts);
-  check<__half, false>(small, counts);
-  check<__half, true>(small, counts);
+  check<float, false, 1>(small, counts);
+  check<float, true, 2>(small, counts);
+  check<float, false, 8>(small, counts);
+  check<__half, true, 1>(small, counts);
+  check<__half, false, 2>(small, counts);
+  check<__half, true, 8>(small, counts);
   std::printf("device/windows on %s: %llu elements compared, %llu mismatches\n", where.c_str(),
               static_cast<unsigned long long>(counts.elements),
               static_cast<unsigned long long>(counts.wrong));
