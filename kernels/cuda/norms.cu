@@ -149,22 +149,21 @@ __global__ void __launch_bounds__(block_size<Threads>, 1024 / block_size<Threads
   extern __shared__ uint4 staged[];
   const int lane = static_cast<int>(threadIdx.x) % 32, warps = blockDim.x * blockDim.y / 32,
             warp = static_cast<int>(threadIdx.y * blockDim.x + threadIdx.x) / 32;
-  const auto window = [&](int c) { return staged + (c * warps + warp) * window_granules; };
+  [[maybe_unused]] const WindowedChunks chunks{staged + warp * window_granules, first(0) - lane * N,
+                                               Threads * N, warps * window_granules};
   const auto begin = [&](int c) { return first(c) - lane * N; };
   if constexpr (aligned) {
 #pragma unroll
     for (int c = 0; c < Chunks; ++c) v[c] = load<true, T>(x, first(c), r.n);
   } else {
     const Ragged<T> of(x, r.n);
-#pragma unroll
-    for (int c = 0; c < Chunks; ++c)
-      if (begin(c) < r.n) of.fetch(window(c), begin(c), lane);
+    of.template fetch<Chunks>(chunks, lane);
     commit_fetches();
-    if (begin(0) == 0) of.put_begin(window(0), of.begin(lane), lane);
+    if (begin(0) == 0) of.put_begin(chunks.window(0), of.begin(lane), lane);
     wait_for_fetches();
     __syncwarp();
 #pragma unroll
-    for (int c = 0; c < Chunks; ++c) v[c] = of.pack(window(c), begin(c), lane);
+    for (int c = 0; c < Chunks; ++c) v[c] = of.pack(chunks.window(c), begin(c), lane);
     __syncwarp();
   }
   const auto count = static_cast<float>(r.n);
@@ -190,8 +189,12 @@ __global__ void __launch_bounds__(block_size<Threads>, 1024 / block_size<Threads
     finish<centred, aligned, T>(r, v[c], first(c), mean, scale, results);
     if constexpr (aligned)
       store<true, T>(y, first(c), r.n, results);
-    else if (begin(c) < r.n)
-      Ragged<T>(y, r.n).store_packs(window(c), narrowed<T>(results), begin(c), lane);
+    else
+      Ragged<T>::place_of_pack(chunks.window(c), lane) = narrowed<T>(results);
+  }
+  if constexpr (!aligned) {
+    __syncwarp();
+    Ragged<T>(y, r.n).template flush<Chunks, true>(chunks, lane);
   }
 }
 
@@ -216,7 +219,7 @@ __global__ void __launch_bounds__(Threads) rows_read_thrice(Rows r) {
     } else {
       const Ragged<T> of(x, r.n);
       const int from = begin - lane * N;
-      if (from < r.n) of.fetch(windows, from, lane);
+      of.template fetch<1>({windows, from, 0, 0}, lane);
       commit_fetches();
       if (from == 0) of.put_begin(windows, of.begin(lane), lane);
       int turn = 0;
@@ -224,7 +227,8 @@ __global__ void __launch_bounds__(Threads) rows_read_thrice(Rows r) {
         wait_for_fetches();
         __syncwarp();
         const Raw raw = of.pack(windows + turn * window_granules, at, lane);
-        if (r.n - at > stride) of.fetch(windows + (turn ^ 1) * window_granules, at + stride, lane);
+        if (r.n - at > stride)
+          of.template fetch<1>({windows + (turn ^ 1) * window_granules, at + stride, 0, 0}, lane);
         commit_fetches();
         __syncwarp();
         f(raw, at + lane * N, windows + turn * window_granules);
@@ -246,10 +250,13 @@ __global__ void __launch_bounds__(Threads) rows_read_thrice(Rows r) {
   each_pack([&](const Raw& raw, int at, uint4* window) {
     float results[N];
     finish<centred, aligned, T>(r, raw, at, mean, scale, results);
-    if constexpr (aligned)
+    if constexpr (aligned) {
       store<true, T>(y, at, r.n, results);
-    else
-      Ragged<T>(y, r.n).store_packs(window, narrowed<T>(results), at - lane * N, lane);
+    } else {
+      Ragged<T>::place_of_pack(window, lane) = narrowed<T>(results);
+      __syncwarp();
+      Ragged<T>(y, r.n).template flush<1, true>({window, at - lane * N, 0, 0}, lane);
+    }
   });
 }
 

@@ -121,7 +121,7 @@ struct Places {
         widen_pack<T>(__ldcs(reinterpret_cast<const uint4*>(row + at(pack, 0))), v);
     } else {
       const Ragged<T> of(row, n);
-      if (first(pack) < n) of.fetch(window, first(pack), lane());
+      of.template fetch<1>({window, first(pack), 0, 0}, lane());
       commit_fetches();
       if (first(pack) == 0) of.put_begin(window, of.begin(lane()), lane());
       wait_for_fetches();
@@ -156,22 +156,26 @@ struct Places {
         p = narrow<T>(v);
       __stcs(reinterpret_cast<uint4*>(row + at(pack, 0)), p);
     } else {
-      store(Ragged<T>(row, n), window, pack, n, v);
+      const Ragged<T> to(row, n);
+      to_window(to, window, v);
+      __syncwarp();
+      flush<1>(to, {window, first(pack), 0, 0});
       __syncwarp();
     }
   }
-  // The window is then in use until the warp meets.
-  __device__ void store(const Ragged<T>& to, uint4* w, int pack, int n, const float (&v)[W]) const {
-    if (first(pack) >= n) return;
+  __device__ void to_window(const Ragged<T>& to, uint4* w, const float (&v)[W]) const {
     if constexpr (lie == Lie::moved_packs) {
       const uint4 p = narrow_pack<T>(v);
-      return to.store_packs(w, {p.x, p.y, p.z, p.w}, first(pack), lane());
-    }
-    T* const p = reinterpret_cast<T*>(to.in(w, lane()));
+      to.place_of_pack(w, lane()) = {p.x, p.y, p.z, p.w};
+    } else {
+      T* const p = reinterpret_cast<T*>(to.in(w, lane()));
 #pragma unroll
-    for (int j = 0; j < W; ++j) p[32 * j] = from_float<T>(v[j]);
-    __syncwarp();
-    to.flush(w, first(pack), lane());
+      for (int j = 0; j < W; ++j) p[32 * j] = from_float<T>(v[j]);
+    }
+  }
+  template <int P>
+  __device__ void flush(const Ragged<T>& to, const WindowedChunks& chunks) const {
+    to.template flush<P, lie == Lie::moved_packs>(chunks, lane());
   }
 };
 
@@ -214,11 +218,8 @@ class Walk {
 
  private:
   __device__ void fetch_step(int at) const {
-#pragma unroll
-    for (int k = 0; k < N; ++k) {
-      const int first = places_.first(at + k);
-      if (first < n_) of_.fetch(window(at + k), first, places_.lane());
-    }
+    of_.template fetch<N>({window(at), places_.first(at), places_.threads * W, window_granules},
+                          places_.lane());
     commit_fetches();
   }
 
@@ -334,8 +335,7 @@ __device__ inline bool is_ordinary(float m) {  // neither NaN nor infinite
 // ---------------------------------------------------------------- rows in registers
 
 // A warp, or the block, has a row at a time; thread t holds packs t, t + threads, …, P of them.
-// ahead: each thread (through windows: each warp) fetches its own packs of the next row, so nothing
-// is waited for but them.
+// ahead: each thread fetches its own packs of the next row, so nothing is waited for but them.
 template <class T, int P, bool by_warp, Lie lie, bool ahead>
 __global__ void __launch_bounds__(by_warp ? 128 : 1024)
     row_kernel(const T* x, T* y, std::int64_t rows, int n) {
@@ -348,10 +348,10 @@ __global__ void __launch_bounds__(by_warp ? 128 : 1024)
   const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * each;
   const Places<T, lie> places{thread, threads};
   const int lane = places.lane(), warps = static_cast<int>(blockDim.x) / 32;
-  // Through windows: P of each warp, and one for results where those are not free.
-  const auto window = [&](int k) {
-    return staged + (k * warps + static_cast<int>(threadIdx.x) / 32) * window_granules;
-  };
+  // Through windows: P of each warp.
+  [[maybe_unused]] const WindowedChunks chunks{
+      staged + static_cast<int>(threadIdx.x) / 32 * window_granules, places.first(0), threads * W,
+      warps * window_granules};
   [[maybe_unused]] unsigned begin = 0;
   const auto fetch_row = [&](std::int64_t row) {
     if constexpr (lie == Lie::packs) {
@@ -359,11 +359,9 @@ __global__ void __launch_bounds__(by_warp ? 128 : 1024)
       for (int k = 0; k < P; ++k)
         if (row < rows && places.at(k, 0) < n)
           fetch_whole(&staged[k * blockDim.x + threadIdx.x], x + row * n + places.at(k, 0));
-    } else if (row < rows) {
+    } else {
       const Ragged<T> of(x + row * n, n);
-#pragma unroll
-      for (int k = 0; k < P; ++k)
-        if (places.first(k) < n) of.fetch(window(k), places.first(k), lane);
+      of.template fetch<P>(chunks, lane);
       if (places.first(0) == 0) begin = of.begin(lane);
     }
     commit_fetches();
@@ -372,18 +370,18 @@ __global__ void __launch_bounds__(by_warp ? 128 : 1024)
   if constexpr (ahead) fetch_row(row);
   for (; row < rows; row += stride) {
     float v[P * W];
-    if constexpr (!ahead && lie != Lie::packs) fetch_row(row);
+    if constexpr (lie != Lie::packs) fetch_row(row);
     if constexpr (ahead || lie != Lie::packs) wait_for_fetches();
     [[maybe_unused]] const Ragged<T> of(x + row * n, n);
     if constexpr (lie != Lie::packs) {
-      if (places.first(0) == 0) of.put_begin(window(0), begin, lane);
+      if (places.first(0) == 0) of.put_begin(chunks.window(0), begin, lane);
       __syncwarp();
     }
 #pragma unroll
     for (int k = 0; k < P; ++k) {
       float part[W];
       if constexpr (lie != Lie::packs) {
-        places.from_window(of, window(k), k, n, part);
+        places.from_window(of, chunks.window(k), k, n, part);
       } else if constexpr (ahead) {
 #pragma unroll
         for (int j = 0; j < W; ++j) part[j] = -std::numeric_limits<float>::infinity();
@@ -406,6 +404,7 @@ __global__ void __launch_bounds__(by_warp ? 128 : 1024)
     float sum = within(v, Plus{});
     sum = by_warp ? over_warp(sum, Plus{}) : over_block(sum, sums, 0, Plus{});
     const float inverse = ordinary ? __frcp_rn(sum) : std::numeric_limits<float>::quiet_NaN();
+    [[maybe_unused]] const Ragged<T> to(y + row * n, n);
 #pragma unroll
     for (int k = 0; k < P; ++k) {
       float part[W];
@@ -414,11 +413,14 @@ __global__ void __launch_bounds__(by_warp ? 128 : 1024)
       if constexpr (lie == Lie::packs) {
         places.store(y + row * n, k, n, part);
       } else {
-        places.store(Ragged<T>(y + row * n, n), window(ahead ? P : k), k, n, part);
-        if constexpr (ahead) __syncwarp();
+        places.to_window(to, chunks.window(k), part);
       }
     }
-    if constexpr (lie != Lie::packs && !ahead) __syncwarp();
+    if constexpr (lie != Lie::packs) {
+      __syncwarp();
+      places.template flush<P>(to, chunks);
+      __syncwarp();
+    }
   }
 }
 
@@ -583,8 +585,11 @@ __global__ void __launch_bounds__(part_threads)
     if constexpr (lie == Lie::packs) {
       places.store(y + row * n + begin, at, length, v);
     } else {
+      const Ragged<T> to(y + row * n + begin, length);
       __syncwarp();
-      places.store(Ragged<T>(y + row * n + begin, length), walk.window(at), at, length, v);
+      places.to_window(to, walk.window(at), v);
+      __syncwarp();
+      places.template flush<1>(to, {walk.window(at), places.first(at), 0, 0});
     }
   }
 }
@@ -650,12 +655,12 @@ struct Launch {
     std::int64_t blocks = (rows + each - 1) / each;
     std::size_t shared = 0;
     if constexpr (how != Lie::packs) {
-      shared = static_cast<std::size_t>(threads / 32 * (P + ahead)) * window_granules * 16;
+      shared = static_cast<std::size_t>(threads / 32 * P) * window_granules * 16;
       check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                  static_cast<int>(shared)));
     }
     if constexpr (ahead) {
-      if (how == Lie::packs) shared = static_cast<std::size_t>(threads) * P * 16;
+      shared = static_cast<std::size_t>(threads) * P * 16;
       check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                  static_cast<int>(shared)));
       int device = 0, processors = 0, resident = 0;
@@ -668,21 +673,16 @@ struct Launch {
     kernel<<<static_cast<unsigned>(std::min<std::int64_t>(blocks, 1 << 30)), threads, shared,
              stream>>>(x, y, rows, static_cast<int>(n));
   }
-  template <int P, bool by_warp, Lie how>
-  void rows_lying(int threads, bool ahead) const {
-    if (ahead)
-      rows_by<P, by_warp, how, true>(threads);
-    else
-      rows_by<P, by_warp, how, false>(threads);
-  }
   template <int P, bool by_warp>
   void rows_of(int threads, bool ahead) const {
     if (lie == Lie::elements)
-      rows_lying<P, by_warp, Lie::elements>(threads, ahead);
+      rows_by<P, by_warp, Lie::elements, false>(threads);
     else if (lie == Lie::moved_packs)
-      rows_lying<P, by_warp, Lie::moved_packs>(threads, ahead);
+      rows_by<P, by_warp, Lie::moved_packs, false>(threads);
+    else if (ahead)
+      rows_by<P, by_warp, Lie::packs, true>(threads);
     else
-      rows_lying<P, by_warp, Lie::packs>(threads, ahead);
+      rows_by<P, by_warp, Lie::packs, false>(threads);
   }
 
   // 32 elements a thread; a warp for each row of up to 1024.

@@ -7,7 +7,9 @@
 //   x
 //                                           three times, online and two-pass twice
 //
-// The same bits from run to run, for any number of other rows. Bounds, u = 2^-24, exact g:
+// The same bits from run to run, for any number of other rows, wherever a row begins: which thread
+// has which elements depends on n alone. Rows that are not packs of 16 bytes on 16 bytes, all of
+// them, go through windows of shared memory (windows.cuh). Bounds, u = 2^-24, exact g:
 //
 //   binary32   |y − g| <= (2ε + 22)·u·g + 2^-150, ε = 3.05 as in softmax_float32.hpp: the sum has
 //              depth 15 in registers; in parts 3 + 7 in a thread, 9 in a block, binary64 beyond
@@ -26,8 +28,8 @@ inline constexpr std::size_t softmax_one_read = 32768;  // the longest row that 
 
 struct SoftmaxLaunch {
   std::size_t one_read_up_to = softmax_one_read;  // at most that
-  // Rows in registers: the next row is fetched into shared memory while one is worked on. −1: where
-  // measurements say so.
+  // Rows in registers, in packs on 16 bytes: the next row is fetched into shared memory while one is
+  // worked on. −1: where measurements say so.
   int fetch_ahead = -1;
 };
 

@@ -142,8 +142,25 @@ class RowSum {
     }
   }
 
-  // whole: of a row and not of a part, which matters to pairwise.
-  __device__ V result(std::size_t n, bool /*whole*/) {
+  // Eight terms, step after step; of `blocked` without a look at each whether a block ends.
+  template <class F>
+  __device__ void eight(F value, std::size_t k) {
+    if constexpr (kind == OrderKind::blocked) {
+      if (k == next_) join();
+      if (next_ - k >= 8) {
+#pragma unroll
+        for (int j = 0; j < 8; ++j)
+          value(j, [&](const V& x, const V& y) {
+            other_ = a_.add(other_, term(x, y, k + j), site(k + j));
+          });
+        return;
+      }
+    }
+#pragma unroll
+    for (int j = 0; j < 8; ++j) value(j, [&](const V& x, const V& y) { step(x, y, k + j); });
+  }
+
+  __device__ V result(std::size_t n) {
     if constexpr (kind == OrderKind::blocked) {
       join();
     } else if constexpr (kind == OrderKind::compensated) {
@@ -156,7 +173,9 @@ class RowSum {
   __device__ V term(const V& x, const V& y, std::size_t k) const {
     return plain ? x : a_.mul(x, y, at_.sites.product(at_.row, 0, k));
   }
-  __device__ u64 site(std::size_t k) const { return at_.sites.sum(at_.row, 0, k); }
+  __device__ u64 site(std::size_t k) const {
+    return at_.sites.sum(at_.row, 0, k);
+  }
   __device__ u64 further(std::size_t k, unsigned which) const {
     return at_.sites.further(at_.row, 0, k, which);
   }
@@ -196,8 +215,7 @@ class RowSum<A, OrderKind::pairwise, plain> {
     }
     join(v[0], k, 3);
   }
-  // A row's sum is added to +0, a part's is not.
-  __device__ V result(std::size_t n, bool whole) {
+  __device__ V result(std::size_t n) {
     V right{};
     bool any = false;
     for (int l = 0; n >> l != 0; ++l) {
@@ -205,7 +223,7 @@ class RowSum<A, OrderKind::pairwise, plain> {
       right = any ? a_.add(waiting_[l], right, site(n >> l << l)) : waiting_[l];
       any = true;
     }
-    return whole ? a_.add(V{}, right, site(0)) : right;
+    return a_.add(V{}, right, site(0));
   }
 
  private:
@@ -242,8 +260,7 @@ struct Parts {
 // share a scheduler.
 template <class T, class A, OrderKind kind, bool dot>
 __global__ void __launch_bounds__(tile_threads)
-    tile_kernel(Parts parts, A arith, std::size_t block, bool whole, const T* a, const T* b,
-                float* out) {
+    tile_kernel(Parts parts, A arith, std::size_t block, const T* a, const T* b, float* out) {
   constexpr int operands = dot ? 2 : 1, stride = tile_columns + 1;
   constexpr bool plain = !dot && std::is_same_v<A, Own>;
   __shared__ float tile[operands][tile_rows * stride];
@@ -291,37 +308,31 @@ __global__ void __launch_bounds__(tile_threads)
       const int end = static_cast<int>(
           length > at ? min(length - at, static_cast<std::size_t>(tile_columns)) : 0);
       int k = 0;
-      for (; k + 8 <= end; k += 8) {
-        if constexpr (kind == OrderKind::pairwise) {
-          sum.eight([&](int j, auto use) { value(k + j, use); }, at + k);
-        } else {
-#pragma unroll
-          for (int j = 0; j < 8; ++j)
-            value(k + j, [&](const auto& u, const auto& v) { sum.step(u, v, at + k + j); });
-        }
-      }
+      for (; k + 8 <= end; k += 8) sum.eight([&](int j, auto use) { value(k + j, use); }, at + k);
       for (; k < end; ++k) value(k, [&](const auto& u, const auto& v) { sum.step(u, v, at + k); });
     }
     __syncthreads();
   }
   if (thread / 32 == adding && part < parts.count())
-    out[part] = length == 0 ? 0.0F : A::result(sum.result(length, whole));
+    out[part] = length == 0 ? 0.0F : A::result(sum.result(length));
 }
 
 // ---------------------------------------------------------------- exact sums
 
-// A sum is an integer times 2^lowest, in digits of 32 bits. A thread keeps four of them, the
-// window, in 128 bits of two's complement, and adds there what lies there; the rest goes to the
-// digits of its team in shared memory, which have 31 bits of room.
+// A sum is an integer times 2^lowest, in digits of 32 bits. A thread keeps three numbers of 64
+// bits, the window, for what lies in its digits; the rest goes to the digits of its team in shared
+// memory, which have 31 bits of room.
 //
-// A term is m·2^(p + lowest), m < 2^24 or, of products, 2^48; in the window 0 <= p − 32·base <=
-// reach, so that 256 of them are below 2^127: 24 + 94 + 8 = 48 + 70 + 8 = 126.
+// A term is m·2^(p + lowest). Of a sum m < 2^24 goes to number w at bit s, 32w + s = p − 32·base
+// <= reach, s < 32; of products both halves of m < 2^48 do, 24 bits apart. A thread has at most 256
+// terms, each of which adds at most (2^24 − 1)·2^31 to a number, and with both halves there (s <= 7
+// for the lower) less than 2^31 more: 256 of them are below 2^63.
 constexpr int exact_threads = 128, exact_chunk = 1 << 15;
 constexpr int wide_rows = 1024;  // longer ones have a block to themselves, others a warp
 
 template <bool dot>
 struct Exact {
-  static constexpr int lowest = dot ? -298 : -149, reach = dot ? 70 : 94,
+  static constexpr int lowest = dot ? -298 : -149, reach = dot ? 71 : 95,
                        digits = dot ? 20 : 12;  // of 32: 2^(554 + 39), 2^(277 + 39), and a sign
 };
 
@@ -334,16 +345,12 @@ enum ExactFlags : unsigned {
 };
 
 struct Window {
-  u64 low = 0, high = 0;
-  __device__ void add(u64 m, int shift, bool negative) {
-    u64 l = shift < 64 ? m << shift : 0;
-    u64 h = shift == 0 ? 0 : shift < 64 ? m >> (64 - shift) : m << (shift - 64);
-    if (negative) {
-      l = ~l + 1;
-      h = ~h + (l == 0 ? 1 : 0);
-    }
-    low += l;
-    high += h + (low < l ? 1 : 0);
+  std::int64_t numbers[3] = {};
+  __device__ void add(unsigned m, int place, bool negative) {
+    const u64 bits = static_cast<u64>(m) << place % 32;
+    const auto v = static_cast<std::int64_t>(negative ? 0 - bits : bits);
+#pragma unroll
+    for (int w = 0; w < 3; ++w) numbers[w] += place / 32 == w ? v : 0;
   }
 };
 
@@ -429,6 +436,14 @@ __global__ void __launch_bounds__(exact_threads)
   const auto take = [&](T x, T y) {
     const Magnitude v = term(x, y);
     const int shift = v.place - 32 * base;
+    if (!v.special && static_cast<unsigned>(shift) <= E::reach) {
+      seen |= v.m != 0     ? exact_not_plus_zero | exact_not_minus_zero
+              : v.negative ? exact_not_plus_zero
+                           : exact_not_minus_zero;
+      sum.add(static_cast<unsigned>(v.m) & (dot ? 0xffffffu : ~0u), shift, v.negative);
+      if constexpr (dot) sum.add(static_cast<unsigned>(v.m >> 24), shift + 24, v.negative);
+      return;
+    }
     if (v.special) {
       seen |= v.nan ? exact_nan : v.negative ? exact_minus : exact_plus;
       return;
@@ -436,10 +451,7 @@ __global__ void __launch_bounds__(exact_threads)
     seen |= v.m != 0     ? exact_not_plus_zero | exact_not_minus_zero
             : v.negative ? exact_not_plus_zero
                          : exact_not_minus_zero;
-    if (shift >= 0 && shift <= E::reach)
-      sum.add(v.m, shift, v.negative);
-    else
-      add_to_digits(digits[mine], v);
+    add_to_digits(digits[mine], v);
   };
   constexpr int unroll = 8;
   int k = member;
@@ -455,10 +467,11 @@ __global__ void __launch_bounds__(exact_threads)
   }
   for (; k < count; k += team) take(a[begin + k], b[begin + k]);
 
-  window[0][thread] = sum.low & 0xffffffffu;
-  window[1][thread] = sum.low >> 32;
-  window[2][thread] = sum.high & 0xffffffffu;
-  window[3][thread] = static_cast<u64>(static_cast<std::int64_t>(sum.high) >> 32);
+  for (int i = 0; i < 4; ++i) {
+    const u64 low = i < 3 ? static_cast<u64>(sum.numbers[i]) & 0xffffffffu : 0;
+    const u64 high = i > 0 ? static_cast<u64>(sum.numbers[i - 1] >> 32) : 0;
+    window[i][thread] = low + high;
+  }
   flags[thread] = seen;
   __syncthreads();
   for (int step = team / 2; step > 0; step /= 2) {
@@ -584,11 +597,11 @@ unsigned blocks_of(std::size_t n, std::size_t each) {
 }
 
 template <bool dot, class T, class A>
-void walk(Order order, const Parts& parts, bool whole, const A& arith, const T* a, const T* b,
-          float* out, cudaStream_t stream) {
+void walk(Order order, const Parts& parts, const A& arith, const T* a, const T* b, float* out,
+          cudaStream_t stream) {
   const unsigned blocks = blocks_of(parts.count(), tile_rows);
   const auto run = [&](auto kernel) {
-    kernel<<<blocks, tile_threads, 0, stream>>>(parts, arith, order.block, whole, a, b, out);
+    kernel<<<blocks, tile_threads, 0, stream>>>(parts, arith, order.block, a, b, out);
   };
   switch (order.kind) {
     case OrderKind::sequential: run(tile_kernel<T, A, OrderKind::sequential, dot>); break;
@@ -601,7 +614,8 @@ void walk(Order order, const Parts& parts, bool whole, const A& arith, const T* 
   require_launched("sums of rows");
 }
 
-// In parts where the order has any and rows are few; then the sums of the parts likewise.
+// In parts where the order has any and rows are few; then the sums of the parts likewise. That a
+// part of a tree is added to +0 as well turns −0 into +0, which the row's own +0 would do.
 template <class T, bool dot>
 void in_order(Order order, std::size_t rows, std::size_t n, const T* a, const T* b, float* y,
               cudaStream_t stream, std::size_t many) {
@@ -613,19 +627,19 @@ void in_order(Order order, std::size_t rows, std::size_t n, const T* a, const T*
     length = order.block;
   }
   if (length >= n) {
-    walk<dot>(order, {rows, n, n, 1}, true, Own{}, a, b, y, stream);
+    walk<dot>(order, {rows, n, n, 1}, Own{}, a, b, y, stream);
     return;
   }
   const Parts parts{rows, n, length, (n + length - 1) / length};
   const Memory memory(parts.count() * sizeof(float), stream);
   auto* const sums = static_cast<float*>(memory.at);
   if (order.kind == OrderKind::pairwise) {
-    walk<dot>(order, parts, false, Own{}, a, b, sums, stream);
+    walk<dot>(order, parts, Own{}, a, b, sums, stream);
     in_order<float, false>(order, rows, parts.each, sums, nullptr, y, stream, many);
   } else {
-    walk<dot>({OrderKind::sequential}, parts, true, Own{}, a, b, sums, stream);
-    walk<false>({OrderKind::sequential}, {rows, parts.each, parts.each, 1}, true, Own{}, sums, sums,
-                y, stream);
+    walk<dot>({OrderKind::sequential}, parts, Own{}, a, b, sums, stream);
+    walk<false>({OrderKind::sequential}, {rows, parts.each, parts.each, 1}, Own{}, sums, sums, y,
+                stream);
   }
 }
 
@@ -726,7 +740,7 @@ void rounded(const MatmulFormats& f, Order order, Element element, const void* a
     if (order.kind == OrderKind::exact)
       exactly<T, dot>(rows, n, x, z, arith.sum, y, on);
     else
-      walk<dot>(order, {rows, n, n, 1}, true, arith, x, z, y, on);
+      walk<dot>(order, {rows, n, n, 1}, arith, x, z, y, on);
   });
 }
 

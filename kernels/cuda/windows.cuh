@@ -14,12 +14,16 @@
 // what chunks or rows share, element by element.
 #pragma once
 
+#include <cstdint>
+#include <cstring>
+
 #include "kernels/cuda/packs.cuh"
 
 namespace halfulp::kernels::cuda {
 
 constexpr int window_granules = 33;
 
+#ifdef __CUDACC__
 // 16 bytes from global to shared memory; not waited for.
 __device__ inline void fetch_whole(void* shared, const void* global) {
   const auto to = static_cast<unsigned>(__cvta_generic_to_shared(shared));
@@ -30,16 +34,35 @@ __device__ inline void fetch_part(void* shared, const void* global, int bytes) {
   const auto to = static_cast<unsigned>(__cvta_generic_to_shared(shared));
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(global), "r"(bytes));
 }
-
 __device__ inline void commit_fetches() {
   asm volatile("cp.async.commit_group;");
 }
 __device__ inline void wait_for_fetches() {
   asm volatile("cp.async.wait_group 0;" ::: "memory");
 }
+#else  // tests/device/on_processor: at once
+inline void fetch_part(void* shared, const void* global, int bytes) {
+  on_processor::readable.look(global, bytes);
+  std::memset(shared, 0, 16);
+  std::memcpy(shared, global, static_cast<std::size_t>(bytes));
+}
+inline void fetch_whole(void* shared, const void* global) {
+  fetch_part(shared, global, 16);
+}
+inline void commit_fetches() {}
+inline void wait_for_fetches() {}
+#endif
 
-// All lanes of a warp call each function, with `first` the index in the row of the chunk's first
-// element, a multiple of 32·W.
+// The chunks of a warp: chunk k begins at element first + k·step of the row, multiples of 32·W, and
+// its window is `apart` granules beyond that of chunk k − 1.
+struct WindowedChunks {
+  uint4* windows;
+  int first, step, apart;
+
+  __device__ uint4* window(int k) const { return windows + k * apart; }
+};
+
+// All lanes of a warp call each function. P: chunks, at most 32.
 template <class T>
 class Ragged {
  public:
@@ -51,34 +74,23 @@ class Ragged {
         n_(n),
         s_(static_cast<int>(reinterpret_cast<std::uintptr_t>(row) % 16 / sizeof(T))) {}
 
-  // Element i of the chunk in its window.
-  __device__ Code* in(uint4* window, int i) const {
-    return reinterpret_cast<Code*>(window) + s_ + i;
-  }
-
-  // The lane's pack of the chunk: elements first + W·lane … + W − 1, zeros beyond the row.
-  __device__ Raw pack(const uint4* window, int first, int lane) const {
-    const auto* const granules = reinterpret_cast<const Raw*>(window);
-    Raw raw = granules[lane];
-    if (s_ != 0) raw = part_of_two(raw, granules[lane + 1], s_);
-    const int count = n_ - first - lane * W;
-    if (first + chunk > n_) keep_first(raw, count);
-    return raw;
-  }
-
-  // Begins to fetch the chunk, but for the granule in which the row begins: put_begin puts there
+  // Begins to fetch the chunks, but for the granule in which the row begins: put_begin puts there
   // what `begin` has read.
-  __device__ void fetch(uint4* window, int first, int lane) const {
-    const Code* const at = row_ - s_ + lane * W + first;
-    if (first != 0 && first + chunk <= n_) {
-      fetch_whole(window + lane, at);
-      if (lane == 0 && s_ != 0) fetch_part(window + 32, at + chunk, s_ * size);
-      return;
+  template <int P>
+  __device__ void fetch(const WindowedChunks& c, int lane) const {
+    const Code* const at = row_ - s_ + c.first + lane * W;
+    const int left = n_ + s_ - c.first - lane * W;
+#pragma unroll
+    for (int k = 0; k < P; ++k) {
+      if (k == 0 && c.first == 0 && lane == 0 && s_ != 0) continue;
+      if (left - k * c.step >= W)
+        fetch_whole(c.window(k) + lane, at + k * c.step);
+      else if (left > k * c.step)
+        fetch_part(c.window(k) + lane, at + k * c.step, (left - k * c.step) * size);
     }
-    const int left = (min(n_ - first, chunk) + s_ - lane * W) * size;
-    if (left > 0 && (first != 0 || lane != 0 || s_ == 0))
-      fetch_part(window + lane, at, min(left, 16));
-    if (lane == 0 && left > 512) fetch_part(window + 32, at + chunk, left - 512);
+    // Granule 32 of chunk k by lane k, as far as it is that chunk's.
+    const int begin = c.first + lane * c.step + chunk, rest = min(n_ + s_ - begin, s_);
+    if (lane < P && rest > 0) fetch_part(c.window(lane) + 32, row_ - s_ + begin, rest * size);
   }
   __device__ unsigned begin(int lane) const {
     const int at = lane - s_;
@@ -88,42 +100,62 @@ class Ragged {
     if (s_ != 0 && lane < W) reinterpret_cast<Code*>(window)[lane] = static_cast<Code>(value);
   }
 
-  // Writes a chunk of packs to the row, one of results, by way of a window that no lane reads
-  // before.
-  __device__ void store_packs(uint4* window, const Raw& raw, int first, int lane) const {
-    auto* const packs = reinterpret_cast<Raw*>(window);
-    packs[lane + 1] = raw;  // granule i is a part of places i and i + 1
-    __syncwarp();
-    const int end = min(n_ - first, chunk) + s_, last = end / W;
-    Code* const at = row_ - s_ + lane * W + first;
-    if ((lane != 0 || s_ == 0) && lane < last)
-      *reinterpret_cast<Raw*>(at) = s_ == 0 ? raw : part_of_two(packs[lane], raw, W - s_);
-    // As in flush, from the place of the first pack.
-    const auto* const codes = reinterpret_cast<const Code*>(window + 1) - s_;
-    const int edge = lane >= s_ ? lane : chunk + lane;
-    if (s_ != 0 && lane < W && edge < end) row_[first - s_ + edge] = codes[edge];
-    if (lane < W && last < 32 && (last != 0 || s_ == 0) && last * W + lane < end)
-      row_[first - s_ + last * W + lane] = codes[last * W + lane];
+  // Element i of a chunk in its window.
+  __device__ Code* in(uint4* window, int i) const {
+    return reinterpret_cast<Code*>(window) + s_ + i;
+  }
+  // The lane's pack of a chunk: elements first + W·lane … + W − 1, zeros beyond the row.
+  __device__ Raw pack(const uint4* window, int first, int lane) const {
+    const auto* const granules = reinterpret_cast<const Raw*>(window);
+    Raw raw = granules[lane];
+    if (s_ != 0) raw = part_of_two(raw, granules[lane + 1], s_);
+    if (first + chunk > n_) keep_first(raw, n_ - first - lane * W);
+    return raw;
   }
 
-  // Writes the chunk's window to the row, one of results.
-  __device__ void flush(const uint4* window, int first, int lane) const {
-    Code* const at = row_ - s_ + lane * W + first;
-    const auto* const codes = reinterpret_cast<const Code*>(window);
+  // Where a lane's pack of results goes, for flush with packs: granule i is a part of places i and
+  // i + 1.
+  __device__ static Raw& place_of_pack(uint4* window, int lane) {
+    return reinterpret_cast<Raw*>(window)[lane + 1];
+  }
+
+  // Writes what windows hold to the row, one of results: elements at in(…), or packs at their
+  // places.
+  template <int P, bool packs>
+  __device__ void flush(const WindowedChunks& c, int lane) const {
+    Code* const at = row_ - s_ + c.first + lane * W;
+    const int left = n_ + s_ - c.first - lane * W;
     const bool is_own = lane != 0 || s_ == 0;  // no other chunk has a part of the lane's granule
-    // What lanes 0 … W − 1 write of granules 0 and 32.
-    const int edge = lane >= s_ ? lane : chunk + lane;
-    if (first + chunk <= n_) {
-      if (is_own) __stcs(reinterpret_cast<uint4*>(at), window[lane]);
-      if (s_ != 0 && lane < W) row_[first - s_ + edge] = codes[edge];
-      return;
+#pragma unroll
+    for (int k = 0; k < P; ++k) {
+      const int count = left - k * c.step;
+      if (!is_own || count <= 0) continue;
+      const auto* const granules = reinterpret_cast<const Raw*>(c.window(k));
+      Raw raw;
+      if constexpr (packs)
+        raw =
+            s_ == 0 ? granules[lane + 1] : part_of_two(granules[lane], granules[lane + 1], W - s_);
+      else
+        raw = granules[lane];
+      if (count >= W) {
+        __stcs(reinterpret_cast<uint4*>(at + k * c.step),
+               uint4{raw.words[0], raw.words[1], raw.words[2], raw.words[3]});
+      } else {  // the row's last one
+#pragma unroll
+        for (int j = 0; j < W; ++j)
+          if (j < count)
+            at[k * c.step + j] = static_cast<Code>(raw.words[j * size / 4] >> (j * size % 4 * 8));
+      }
     }
-    const int end = n_ - first + s_, last = end / W;
-    if (is_own && lane < last) __stcs(reinterpret_cast<uint4*>(at), window[lane]);
-    if (s_ != 0 && lane < W && edge < end) row_[first - s_ + edge] = codes[edge];
-    // The granule in which the row ends; were it 32, all of it is an edge.
-    if (lane < W && last < 32 && (last != 0 || s_ == 0) && last * W + lane < end)
-      row_[first - s_ + last * W + lane] = codes[last * W + lane];
+    // Element j of granule 0 or, where that belongs to the chunk before, of granule 32, of chunk k.
+    const int j = lane % W, place = j >= s_ ? j : chunk + j;
+#pragma unroll
+    for (int base = 0; base < P; base += 32 / W) {
+      const int k = base + lane / W, first = c.first + k * c.step;
+      if (s_ != 0 && k < P && place < n_ + s_ - first)
+        row_[first - s_ + place] =
+            reinterpret_cast<const Code*>(c.window(k))[packs ? W + place - s_ : place];
+    }
   }
 
  private:

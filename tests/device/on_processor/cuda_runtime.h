@@ -234,11 +234,31 @@ Launch<Kernel> launch(Kernel kernel, dim3 blocks, unsigned threads, std::size_t 
 
 }  // namespace on_processor
 
+namespace on_processor {
+
+// What kernels may read where a test says so, and how often they read elsewhere.
+struct Readable {
+  const std::byte *begin = nullptr, *end = nullptr;
+  unsigned long long strays = 0;
+
+  void look(const void* p, int bytes) {
+    const auto* const at = static_cast<const std::byte*>(p);
+    if (begin != nullptr && (at < begin || at + bytes > end)) ++strays;
+  }
+};
+inline Readable readable;
+
+}  // namespace on_processor
+
 inline void __syncthreads() {
   on_processor::Block::current()->barrier(true);
 }
 inline bool __syncthreads_and(bool vote) {
   return on_processor::Block::current()->barrier(vote);
+}
+// Of blocks of one warp.
+inline void __syncwarp() {
+  __syncthreads();
 }
 inline unsigned long long atomicAdd(unsigned long long* to, unsigned long long x) {
   return std::exchange(*to, *to + x);
@@ -305,6 +325,20 @@ inline int __popc(unsigned x) {
 }
 inline int __clz(int x) {
   return std::countl_zero(static_cast<unsigned>(x));
+}
+// Selectors of bytes alone, none that repeats signs.
+inline unsigned __byte_perm(unsigned x, unsigned y, unsigned how) {
+  const std::uint64_t both = static_cast<std::uint64_t>(y) << 32 | x;
+  unsigned out = 0;
+  for (int k = 0; k < 4; ++k)
+    out |= static_cast<unsigned>(both >> (how >> 4 * k & 7) * 8 & 255) << 8 * k;
+  return out;
+}
+struct alignas(16) uint4 {
+  unsigned x, y, z, w;
+};
+inline void __stcs(uint4* to, uint4 v) {
+  *to = v;
 }
 template <class T>
 constexpr T min(T x, T y) {
