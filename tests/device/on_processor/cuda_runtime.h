@@ -267,10 +267,6 @@ inline std::size_t __cvta_generic_to_shared(const void* p) {
                                   on_processor::Block::current()->shared());
 }
 
-struct float2 {
-  float x, y;
-};
-
 inline float __fadd_rn(float x, float y) {
   return x + y;
 }
