@@ -256,10 +256,6 @@ inline void __syncthreads() {
 inline bool __syncthreads_and(bool vote) {
   return on_processor::Block::current()->barrier(vote);
 }
-// Of blocks of one warp.
-inline void __syncwarp() {
-  __syncthreads();
-}
 inline unsigned long long atomicAdd(unsigned long long* to, unsigned long long x) {
   return std::exchange(*to, *to + x);
 }
