@@ -31,10 +31,6 @@ template <class T>
 __device__ inline T exchange(T x, int mask) {
   return __shfl_xor_sync(everyone, x, mask);
 }
-template <class T>
-__device__ inline T from_lane(T x, int lane) {
-  return __shfl_sync(everyone, x, lane);
-}
 __device__ inline bool any(bool x) {
   return __any_sync(everyone, x) != 0;
 }

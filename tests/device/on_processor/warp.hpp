@@ -103,10 +103,6 @@ template <class T>
 T exchange(T x, int mask) {
   return detail::all_lanes(x)[threadIdx.x % 32 ^ static_cast<unsigned>(mask)];
 }
-template <class T>
-T from_lane(T x, int lane) {
-  return detail::all_lanes(x)[static_cast<unsigned>(lane)];
-}
 inline bool any(bool x) {
   const auto all = detail::all_lanes(x);
   return std::find(all.begin(), all.end(), true) != all.end();
