@@ -63,7 +63,8 @@ struct MatmulSites {
   constexpr u64 sum(std::size_t row, std::size_t column, std::size_t k) const {
     return product(row, column, k) + 1;
   }
-  constexpr u64 join(std::size_t row, std::size_t column, std::size_t block, std::size_t blocks) const {
+  constexpr u64 join(std::size_t row, std::size_t column, std::size_t block,
+                     std::size_t blocks) const {
     return 2 * static_cast<u64>(shape.m) * shape.n * shape.k +
            (static_cast<u64>(row) * shape.n + column) * blocks + block;
   }
