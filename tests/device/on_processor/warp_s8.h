@@ -76,13 +76,6 @@ inline void require_multiple(const void* p, std::size_t of, const char* what) {
 
 }  // namespace on_processor
 
-inline unsigned __byte_perm(unsigned x, unsigned y, unsigned which) {
-  const std::uint64_t both = x | std::uint64_t{y} << 32;
-  unsigned r = 0;
-  for (int i = 0; i < 4; ++i)
-    r |= static_cast<unsigned>(both >> (8 * (which >> (4 * i) & 7U)) & 0xFFU) << (8 * i);
-  return r;
-}
 template <class T>
 T __ldg(const T* p) {
   return *p;
@@ -103,9 +96,6 @@ inline unsigned atomicMax(unsigned* to, unsigned x) {
 
 struct alignas(16) int4 {
   int x, y, z, w;
-};
-struct alignas(16) uint4 {
-  unsigned x, y, z, w;
 };
 struct alignas(8) uint2 {
   unsigned x, y;

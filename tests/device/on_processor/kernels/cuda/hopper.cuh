@@ -15,10 +15,6 @@
 
 #include "kernels/halves.hpp"
 
-struct alignas(8) float2 {
-  float x, y;
-};
-
 namespace halfulp::kernels::cuda::hopper {
 
 using u32 = std::uint32_t;
