@@ -254,7 +254,7 @@ struct Test {
 
 // ---------------------------------------------------------------- MX and NVFP4
 
-void kernels(Test& test) {
+void own_kernels(Test& test) {
   const Element types[] = {Element::binary32, Element::bfloat16, Element::binary16};
   u64 seed = 1;
   std::vector<BlockFormat> formats;
@@ -633,7 +633,7 @@ int main() {
   packed_codes(test);
   values(test);
   const u64 before = test.cases;
-  kernels(test);
+  own_kernels(test);
   std::printf(
       "device/blocks on %s: %llu elements compared (%llu of MX and NVFP4 about their boundaries; "
       "%llu by kernels of their own), %llu comparisons differ\n",
