@@ -322,7 +322,10 @@ __global__ void __launch_bounds__(128 * (Layout<width, of_keys>::groups + 1), 1)
         wait(base + L::full + 8 * stage, parity);
         products_wait<1>();
         pin(sum_first);
-        if (n > 0 && lane == 0) arrive(base + L::empty + 8 * (stage == 0 ? stages - 1 : stage - 1));
+        if (n > 0) {
+          __syncwarp();  // all lanes have read the λ and δ that the copy engine writes over next
+          if (lane == 0) arrive(base + L::empty + 8 * (stage == 0 ? stages - 1 : stage - 1));
+        }
         if constexpr (of_keys) {
           round_pairs<T>(x, p);
           pin(sum_second);

@@ -28,8 +28,8 @@ inline constexpr std::size_t softmax_one_read = 32768;  // the longest row that 
 
 struct SoftmaxLaunch {
   std::size_t one_read_up_to = softmax_one_read;  // at most that
-  // Rows in registers, in packs on 16 bytes: the next row is fetched into shared memory while one is
-  // worked on. −1: where measurements say so.
+  // Rows in registers, in packs on 16 bytes: the next row is fetched into shared memory while one
+  // is worked on. −1: where measurements say so.
   int fetch_ahead = -1;
 };
 

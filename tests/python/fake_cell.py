@@ -4,7 +4,8 @@
 the lines "start", "resume" and "end" with the cell's name and the process; $FAKE_CELL_BUILD is its
 build ("none": a program that is too old to say it), $FAKE_CELL_DATA the hash of its digits,
 $FAKE_CELL_TEXT that of its text; with $FAKE_CELL_BROKEN every cell fails. Cells that take time go on
-from their checkpoint, which SIGTERM lets them write.
+from their checkpoint, which SIGTERM lets them write, and end only when there is a file
+$FAKE_CELL_GATE, if that is set.
 """
 
 import argparse
@@ -232,7 +233,10 @@ def takes_time(name: str, behave: float, resume: Path) -> bool:
     if resume.exists():
         tick = int(resume.read_text())
         log("resume", name)
-    while tick < TICKS.get(behave, 0):
+    gate = os.environ.get("FAKE_CELL_GATE")
+    while tick < TICKS.get(behave, 0) or (
+        behave in TICKS and gate is not None and not Path(gate).exists()
+    ):
         time.sleep(0.01)
         tick += 1
         if stopped:

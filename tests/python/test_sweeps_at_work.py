@@ -57,7 +57,11 @@ def task_of(out: Path, sweep: dict[str, Any], **options: Any) -> CellTask:
 
 # ---------------------------------------------------------------- together in one folder
 @pytest.mark.parametrize("shards", [False, True])
-def test_two_sweeps_share_the_work(tmp_path: Path, log: Path, shards: bool) -> None:
+def test_two_sweeps_share_the_work(
+    tmp_path: Path, log: Path, shards: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = tmp_path / "gate"
+    monkeypatch.setenv("FAKE_CELL_GATE", str(gate))
     spec, out = tmp_path / "sweep.toml", tmp_path / "out"
     spec.write_text(to_toml(seeds(4)))
     options = [["--shard", "1/2"], ["--shard", "2/2"]] if shards else [[], []]
@@ -66,6 +70,7 @@ def test_two_sweeps_share_the_work(tmp_path: Path, log: Path, shards: bool) -> N
     status = json.loads(command("status", out, "--json").stdout)
     assert status["running"]
     assert {record["pid"] for record in status["sweeps"]} == {each.pid for each in both}
+    gate.touch()
     assert [each.wait(timeout=60) for each in both] == [0, 0], out.with_suffix(
         ".stderr"
     ).read_text()

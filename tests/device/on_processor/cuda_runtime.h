@@ -13,8 +13,8 @@
 
 #include <ucontext.h>
 
-#include <array>
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <cstddef>
