@@ -11,16 +11,12 @@
 //   d (16, 8)    d[0], d[1]  row g, columns 2t and 2t + 1
 //                d[2], d[3]  row g + 8
 //
-// tests/device/on_processor has the same by the models of emu/core/matrix_units.hpp.
+// tests/device/on_processor/kernels/cuda has the same by the models of emu/core/matrix_units.hpp.
 #pragma once
 
-#ifdef HALFULP_ON_PROCESSOR
-  #include "tests/device/on_processor/warp.hpp"
-#else
+#include <cstdint>
 
-  #include <cstdint>
-
-  #include <cuda_runtime.h>
+#include <cuda_runtime.h>
 
 namespace halfulp::kernels::cuda::warp {
 
@@ -117,5 +113,3 @@ __device__ inline void multiply_binary16(float (&d)[4], const std::uint32_t (&a)
 }
 
 }  // namespace halfulp::kernels::cuda::warp
-
-#endif

@@ -125,9 +125,6 @@ class Block {
     return all;
   }
 
-  // Until the living threads of this thread's warp have come here, all of them.
-  void meet() { exchange(0); }
-
   // Until `done`, which must live as long.
   void wait_for(const std::function<bool()>& done) {
     if (!done()) yield({Wait::until, 0, &done});
@@ -149,7 +146,7 @@ class Block {
   void at_end(const void* key, std::function<void()> f) { ends_[key] = std::move(f); }
 
  private:
-  static constexpr std::size_t most_exchanged = 16;
+  static constexpr std::size_t most_exchanged = 32;
   struct Wait {
     enum Kind { none, block, warp, until, ended } kind = none;
     unsigned generation = 0;

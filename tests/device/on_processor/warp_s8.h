@@ -1,10 +1,9 @@
 // What products of bytes take of CUDA beside cuda_runtime.h: instructions of a warp and copies that
 // do not wait.
 //
-// A warp's lanes show each other what they give to an instruction and meet (Block::meet). Copies
-// ahead come as early as they may in threads with even numbers and as late as they may, when they
-// are waited for, in odd ones: both a stage that is read too early and one that is filled too early
-// change results.
+// Copies ahead come as early as they may in threads with even numbers and as late as they may, when
+// they are waited for, in odd ones: both a stage that is read too early and one that is filled too
+// early change results.
 #pragma once
 
 #include <array>
@@ -15,18 +14,6 @@
 namespace on_processor {
 
 constexpr unsigned most_threads = 1024;
-
-// What each lane of the warp gave, by lane. T: of one warp instruction at a time.
-template <class T>
-const std::array<T, 32>& shown(const T& mine) {
-  static std::array<std::array<std::array<T, 32>, 2>, most_threads / 32> slots;
-  static std::array<unsigned, most_threads> turns;  // no lane is two instructions ahead of another
-  const unsigned thread = threadIdx.x, turn = turns[thread]++ % 2;
-  auto& slot = slots[thread / 32][turn];
-  slot[thread % 32] = mine;
-  Block::current()->meet();
-  return slot;
-}
 
 inline std::byte* launched_memory() {
   alignas(128) static std::byte memory[227 * 1024];
@@ -81,7 +68,7 @@ T __ldg(const T* p) {
   return *p;
 }
 inline unsigned __reduce_max_sync(unsigned /*all*/, unsigned x) {
-  const auto& lanes = on_processor::shown(x);
+  const auto lanes = on_processor::Block::current()->exchange(x);
   return *std::max_element(lanes.begin(), lanes.end());
 }
 inline float __int2float_rn(int x) {

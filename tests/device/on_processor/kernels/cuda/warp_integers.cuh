@@ -39,21 +39,21 @@ void copies_wait() {
 using Line = std::array<std::uint8_t, 16>;
 
 // Every lane reads its line when it comes: nobody can have gone on to overwrite it.
-inline const std::array<Line, 32>& shown_lines(Word line) {
+inline std::array<Line, 32> shown_lines(Word line) {
   const std::byte* const place = launched_memory() + line;
   on_processor::require_multiple(place, 16, "ldmatrix");
   Line mine;
   std::memcpy(mine.data(), place, 16);
-  return on_processor::shown(mine);
+  return on_processor::Block::current()->exchange(mine);
 }
 inline void load_matrices(Word (&r)[4], Word line) {
-  const auto& lines = shown_lines(line);
+  const auto lines = shown_lines(line);
   const unsigned lane = threadIdx.x % 32;
   for (unsigned i = 0; i < 4; ++i)
     std::memcpy(&r[i], lines[8 * i + lane / 4].data() + lane % 4 * 4, 4);
 }
 inline void load_matrices_transposed(Word (&r)[4], Word line) {
-  const auto& lines = shown_lines(line);
+  const auto lines = shown_lines(line);
   const unsigned lane = threadIdx.x % 32;
   for (unsigned i = 0; i < 4; ++i) {
     std::uint16_t pair[2];
@@ -67,7 +67,8 @@ inline void multiply_bytes(Word (&d)[4], const Word (&a)[4], const Word (&b)[2])
   struct Operands {
     Word a[4], b[2];
   };
-  const auto& lanes = on_processor::shown(Operands{{a[0], a[1], a[2], a[3]}, {b[0], b[1]}});
+  const auto lanes =
+      on_processor::Block::current()->exchange(Operands{{a[0], a[1], a[2], a[3]}, {b[0], b[1]}});
   const unsigned lane = threadIdx.x % 32;
   const auto byte = [](Word w, unsigned i) {
     return static_cast<std::int8_t>(static_cast<std::uint8_t>(w >> (8 * i)));

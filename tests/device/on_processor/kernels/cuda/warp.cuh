@@ -1,6 +1,5 @@
-// kernels/cuda/warp.cuh on a processor: lanes leave what they have, wait until all 32 did, and
-// read. Products of E4M3 are those of the model hopper.mma.e4m3.f32, so the bits are the
-// hardware's.
+// kernels/cuda/warp.cuh on a processor. Products are those of the models hopper.mma.e4m3.f32 and
+// hopper.mma.f16.f32, so the bits are the hardware's.
 #pragma once
 
 #include <algorithm>
@@ -9,7 +8,8 @@
 #include <string_view>
 #include <vector>
 
-#include "cuda_runtime.h"
+#include <cuda_runtime.h>
+
 #include "emu/core/matrix_units.hpp"
 #include "emu/core/operations.hpp"
 
@@ -17,34 +17,9 @@ namespace halfulp::kernels::cuda::warp {
 
 namespace detail {
 
-// A lane may be one collective ahead of another, not two: two sets of slots suffice.
-class Collective {
- public:
-  static constexpr std::size_t most = 32;  // bytes of a lane
-
-  template <class T>
-  std::array<T, 32> all(const T& mine) {
-    static_assert(sizeof(T) <= most);
-    const unsigned lane = threadIdx.x % 32;
-    const std::uint64_t turn = turns_[lane]++;
-    std::memcpy(slots_[turn % 2][lane].data(), &mine, sizeof(T));
-    ++arrived_;
-    while (arrived_ < 32 * (turn + 1)) on_processor::Block::current()->barrier(true);
-    std::array<T, 32> out;
-    for (unsigned i = 0; i < 32; ++i) std::memcpy(&out[i], slots_[turn % 2][i].data(), sizeof(T));
-    return out;
-  }
-
- private:
-  std::array<std::uint64_t, 32> turns_{};
-  std::uint64_t arrived_ = 0;
-  std::array<std::array<std::array<std::byte, most>, 32>, 2> slots_{};
-};
-
 template <class T>
 std::array<T, 32> all_lanes(const T& mine) {
-  static std::array<Collective, 32> warps;  // of a block
-  return warps[threadIdx.x / 32].all(mine);
+  return on_processor::Block::current()->exchange(mine);
 }
 
 // A unit of the table, and what its operands' codes are.
@@ -108,17 +83,10 @@ inline bool any(bool x) {
   return std::find(all.begin(), all.end(), true) != all.end();
 }
 inline void barrier() {
-  detail::all_lanes(0);
+  __syncwarp();
 }
 inline void block_barrier() {
-  static unsigned arrived = 0;
-  static std::uint64_t generation = 0;
-  const std::uint64_t mine = generation;
-  if (++arrived == blockDim.x) {
-    arrived = 0;
-    ++generation;
-  }
-  while (mine == generation) on_processor::Block::current()->barrier(true);
+  __syncthreads();
 }
 
 inline int largest(int x, int y, int z) {
